@@ -1,0 +1,180 @@
+"""The run directory: what training leaves, and how it is read back.
+
+    config.toml         the resolved configuration
+    model.safetensors   weights and statistics of the best epoch
+    model.json          what they belong to: configuration, domain, parts, epoch, versions
+    last.ckpt           the training state, to resume from
+    metrics.csv         one row an epoch
+    train.log           what happened when
+
+Every file is replaced atomically, so that a run directory is whole at any instant.
+"""
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from forecast_cli import __version__
+from forecast_cli.config import RunConfig, config_toml
+from forecast_cli.data.output import write_atomically
+from forecast_cli.domain import Domain
+from forecast_cli.errors import CheckpointError, ConfigError, ForecastError
+from forecast_cli.models import ForecastModel, build_model
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG = (
+    "model.safetensors",
+    "model.json",
+    "last.ckpt",
+    "config.toml",
+    "metrics.csv",
+    "train.log",
+)
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained model and what it says of itself.
+
+    parts: for "training", "validation" and "test" the first and last time (as text) and the samples.
+    sha256: of the weights file.
+    """
+
+    model: ForecastModel
+    config: RunConfig
+    domain: Domain
+    parts: Mapping[str, Any]
+    epoch: int
+    sha256: str
+
+
+def save_config(run: Path, config: RunConfig) -> None:
+    write_atomically(run / CONFIG, config_toml(config).encode())
+
+
+def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Mapping[str, Any], epoch: int) -> None:
+    """Write weights and description; the description names the weights it belongs to by their hash."""
+    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+    description = {
+        "format": FORMAT,
+        "forecast_cli": __version__,
+        "torch": torch.__version__,
+        "epoch": epoch,
+        "parts": parts,
+        "domain": model.domain.to_json(),
+        "config": config.model_dump(mode="json"),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    write_atomically(run / WEIGHTS, weights)
+    write_atomically(run / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def load_model(run: Path, device: torch.device | str = "cpu") -> SavedModel:
+    """The best model of a run directory.
+
+    Raises CheckpointError, naming the file, if the run is missing, damaged, or of another version or architecture.
+    """
+    if not run.is_dir():
+        raise CheckpointError(f"{run}: no such run directory.")
+    description = _description(run)
+    try:
+        config = RunConfig.model_validate(description["config"])
+        domain = Domain.from_json(description["domain"])
+        parts, epoch = description["parts"], int(description["epoch"])
+        model = build_model(config, domain)
+    except ForecastError as error:
+        raise CheckpointError(f"{run / DESCRIPTION}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{run / DESCRIPTION}: written by another version of forecast, or damaged ({reason}).") from error
+    digest = load_weights(run, model)
+    return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest)
+
+
+def load_weights(run: Path, model: ForecastModel) -> str:
+    """Copy the weights and statistics of a run into a model of the same architecture; returns their sha256."""
+    path = run / WEIGHTS
+    try:
+        content = path.read_bytes()
+        tensors = load_tensors(content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged or truncated ({error}).") from error
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            there = f"{tuple(tensors[name].shape)}" if name in tensors else "missing"
+            raise CheckpointError(
+                f"{path}: '{name}' is {there}, the model needs {tuple(tensor.shape)}. The run holds another model or other data."
+            )
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise CheckpointError(f"{path}: holds '{extra[0]}', which the model does not have. The run holds another model.")
+    model.load_state_dict(tensors)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _description(run: Path) -> dict[str, Any]:
+    path = run / DESCRIPTION
+    try:
+        description = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). Is {run} a run directory, and has an epoch finished?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}).") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: written by another version of forecast (format {FORMAT} is understood).")
+    return description
+
+
+def save_state(run: Path, state: Mapping[str, Any]) -> None:
+    """Write the training state."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_atomically(run / STATE, buffer.getvalue())
+
+
+def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
+    """The training state of a run, loaded without executing anything in it. Raises CheckpointError."""
+    path = run / STATE
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). There is nothing to resume in {run}.") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged, or not a training state ({str(error).splitlines()[0][:120]}).") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: written by another version of forecast (format {FORMAT} is understood).")
+    return state
+
+
+def has_state(run: Path) -> bool:
+    return (run / STATE).exists()
+
+
+def changed_keys(before: Mapping[str, Any], now: RunConfig) -> list[str]:
+    """'section.key: old -> new' for what differs between a stored configuration and this one.
+
+    Longer training and the size of memory are no change. A stored configuration that is not valid is a ConfigError.
+    """
+    try:
+        stored = RunConfig.model_validate(before)
+    except ValueError as error:
+        raise ConfigError(f"the stored configuration is not valid: {str(error).splitlines()[0]}.") from error
+    changes = []
+    for section in RunConfig.model_fields:
+        old, new = getattr(stored, section), getattr(now, section)
+        for key in type(old).model_fields:
+            if getattr(old, key) != getattr(new, key) and f"{section}.{key}" not in ("training.epochs", "data.memory"):
+                changes.append(f"{section}.{key}: {getattr(old, key)} -> {getattr(new, key)}")
+    return changes

@@ -1,0 +1,75 @@
+"""The command line: one command a file, each a thin shell; here the app and its one error handler.
+
+Nothing heavy is imported before a command runs, so that `forecast --help` answers at once.
+"""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from forecast_cli import __version__
+from forecast_cli.cli import evaluate, info, plot, rollout, simulate, train
+from forecast_cli.errors import ForecastError
+
+__all__ = ["app", "main"]
+
+EPILOG = (
+    "Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 unsuitable data, 4 incompatible run, 5 diverged, "
+    "7 could not write, 75 stopped cleanly: run again with --resume auto."
+)
+
+
+class _Commands(TyperGroup):
+    """Turns what went wrong into one line on stderr and a documented exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ForecastError as error:
+            typer.echo(f"forecast: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("forecast: interrupted; nothing was written under a final name.", err=True)
+            raise typer.Exit(130) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Forecast fields in space and time: train, roll out, evaluate.",
+    epilog=EPILOG,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"forecast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,  # noqa: ARG001
+) -> None: ...
+
+
+app.command("info")(info.info)
+app.command("train")(train.train)
+app.command("rollout")(rollout.rollout)
+app.command("evaluate")(evaluate.evaluate)
+app.command("plot")(plot.plot)
+simulations = typer.Typer(no_args_is_help=True, help="Simulate a data set to train on.")
+simulations.command("navier-stokes")(simulate.navier_stokes)
+app.add_typer(simulations, name="simulate")
+
+
+def main() -> None:
+    """The console script."""
+    # Some terminals and batch systems still speak ASCII; a sign they lack must not end a job.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app(prog_name="forecast")

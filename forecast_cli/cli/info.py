@@ -1,0 +1,85 @@
+"""forecast info"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forecast_cli.cli import shared
+
+if TYPE_CHECKING:
+    from forecast_cli.data.fields import Fields
+
+
+def info(
+    files: Annotated[list[str], typer.Argument(help=shared.DATA_HELP)],
+    variable: shared.Variables = None,
+    dims: shared.Dims = None,
+    select: shared.Select = None,
+    json_: shared.Json = False,
+) -> None:
+    """Print what was understood of data files: variables, dimensions, times, grid, missing values."""
+    from forecast_cli.data.fields import open_fields
+
+    fields = open_fields(
+        files, variables=shared.names(variable) or (), dims=shared.dims_of(dims), select=shared.assignments(select, "--select")
+    )
+    found = _understood(fields)
+    if json_:
+        shared.print_json(found)
+        return
+    rows = [("variables", "; ".join(f"{v['name']} [{v['units'] or 'no unit'}], {v['missing']:.2%} missing" for v in found["variables"]))]
+    rows += [(role, _axis(axis)) for role, axis in found["dimensions"].items() if axis]
+    rows += [
+        ("squeezed", ", ".join(found["squeezed"])),
+        ("time step", found["time_step"]),
+        ("calendar", found["calendar"] or "none: times are plain numbers"),
+        ("grid", found["grid"]),
+        ("boundary", f"{found['boundary']} (chosen by model.boundary = auto)"),
+        ("in memory", shared.size(found["bytes"])),
+    ]
+    typer.echo(found["source"])
+    for name, text in rows:
+        if text:
+            typer.echo(f"  {name:<11}{text}")
+
+
+def _axis(axis: dict[str, Any]) -> str:
+    text = f"{axis['size']} along '{axis['name']}'"
+    if axis.get("first") is not None:
+        text += f", {axis['first']} to {axis['last']}"
+    return text + (f" {axis['units']}" if axis.get("units") else "")
+
+
+def _understood(fields: "Fields") -> dict[str, Any]:
+    """The facts that `info` prints, as plain data."""
+    import numpy as np
+
+    from forecast_cli.data.fields import missing_shares
+    from forecast_cli.data.times import show
+
+    domain, roles, times = fields.domain, fields.roles, fields.times
+    shares = missing_shares(fields)
+    dimensions: dict[str, Any] = {
+        "sample": {"name": roles.sample, "size": fields.samples} if roles.sample else None,
+        "time": {"name": roles.time, "size": fields.frames, "first": show(times.values[0]), "last": show(times.values[-1])},
+    }
+    for role, axis in (("y", domain.y), ("x", domain.x)):
+        if axis is None:
+            dimensions[role] = None
+            continue
+        last = None if axis.first is None or axis.spacing is None else float(f"{axis.first + axis.spacing * (axis.size - 1):.7g}")
+        dimensions[role] = {"name": axis.name, "size": axis.size, "first": axis.first, "last": last, "spacing": axis.spacing, "units": axis.units}
+    return {
+        "source": fields.source,
+        "variables": [
+            {"name": v.name, "units": v.units, "long_name": v.long_name, "standard_name": v.standard_name, "missing": share}
+            for v, share in zip(domain.variables, shares, strict=True)
+        ],
+        "dimensions": dimensions,
+        "squeezed": list(fields.squeezed),
+        "time_step": str(times.step),
+        "calendar": times.calendar,
+        "grid": domain.grid,
+        "boundary": domain.boundary,
+        "bytes": int(np.prod(domain.shape)) * 4 * fields.samples * fields.frames,
+    }

@@ -1,0 +1,99 @@
+"""Options and small talk that several commands share."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from forecast_cli.errors import ConfigError
+
+DATA_HELP = "NetCDF or HDF5 files: paths, quoted globs, file.h5:/path/inside."
+
+Variables = Annotated[list[str] | None, typer.Option("--variable", help="Variable to use, in this order (repeat, or a,b). [default: all on the largest grid]")]
+Dims = Annotated[str | None, typer.Option("--dims", help="Roles of dimensions where they cannot be told: time=t,y=lat,x=lon,sample=n.")]
+Select = Annotated[list[str] | None, typer.Option("--select", help="Pick along a dimension: level=500, sample=0:10, time=1990:1999 (repeat).")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the output's name.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="File to write.")]
+
+
+def names(values: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Repeated or comma-separated names as one tuple; None where none were given."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip()) if values else None
+
+
+def assignments(values: Iterable[str] | None, option: str) -> dict[str, str] | None:
+    """'key=value' texts as a mapping; None where none were given. Raises ConfigError for text without '='."""
+    if not values:
+        return None
+    found = {}
+    for value in values:
+        key, equals, choice = value.partition("=")
+        if not equals or not key or not choice:
+            raise ConfigError(f"{option} {value}: expected {option} NAME=VALUE.")
+        found[key.strip()] = choice.strip()
+    return found
+
+
+def dims_of(text: str | None) -> dict[str, str] | None:
+    """The value of --dims as role to dimension."""
+    return assignments(text.split(","), "--dims") if text else None
+
+
+def say(text: str) -> None:
+    """A line for people: stderr, so that stdout belongs to --json."""
+    typer.echo(text, err=True)
+
+
+def print_json(content: Any) -> None:
+    typer.echo(json.dumps(content))
+
+
+@contextmanager
+def progress_line(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Report (done, in all) with rate and time left: a bar on a terminal, else a plain line every 30 seconds."""
+    started = last = time.monotonic()
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+
+    def plain(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > 30:
+            last = now
+            left = (now - started) / max(done, 1) * (total - done)
+            say(f"{what}: {done} of {total} {unit}, {duration(left)} left")
+
+    yield plain
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"

@@ -1,0 +1,150 @@
+"""forecast train"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forecast_cli.cli import shared
+from forecast_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from forecast_cli.config import RunConfig
+    from forecast_cli.data.fields import Fields
+
+
+def train(
+    data: Annotated[list[str], typer.Argument(help=shared.DATA_HELP)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Run directory to create.")],
+    variable: shared.Variables = None,
+    model: Annotated[str | None, typer.Option(help="minconvlstm, minconvgru, minconvexplstm, convlstm or convgru.")] = None,
+    hidden: Annotated[str | None, typer.Option(help="Channels of each layer: 4x40 or 32,32,64.")] = None,
+    context: Annotated[int | None, typer.Option(help="True frames that the model sees.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Closed-loop frames in the loss.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training windows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
+    split: Annotated[str | None, typer.Option(help="Training,validation,test: fractions, counts or ranges 1979:2014,2015:2016,2017:2018.")] = None,
+    split_along: Annotated[str | None, typer.Option(help="time or sample.")] = None,
+    dims: shared.Dims = None,
+    select: shared.Select = None,
+    preset: Annotated[str | None, typer.Option(help="navier-stokes, navier-stokes-s15, navier-stokes-s25 or geopotential.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with [data], [model] and [training].")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, such as training.clip=0.5 (repeat).")] = None,
+    resume: Annotated[str, typer.Option(help="never, auto (go on or start) or must.")] = "never",
+    init_from: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
+    device: shared.Device = "auto",
+    overwrite: shared.Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    json_: shared.Json = False,
+) -> None:
+    """Train a model on gridded fields and leave it in a run directory."""
+    from forecast_cli.config import load_config
+    from forecast_cli.data.fields import expand, open_fields
+
+    if resume not in ("never", "auto", "must"):
+        raise ConfigError(f"--resume {resume}: expected never, auto or must.")
+    options = {
+        "data.files": tuple(expand(data)),
+        "data.variables": shared.names(variable),
+        "data.dims": shared.dims_of(dims),
+        "data.select": shared.assignments(select, "--select"),
+        "data.split": split,
+        "data.split_along": split_along,
+        "data.context": context,
+        "data.horizon": horizon,
+        "model.name": model,
+        "model.hidden": hidden,
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.learning_rate": learning_rate,
+        "training.seed": seed,
+    }
+    run_config = load_config(preset=preset, file=config, assignments=set_ or (), options=options)
+    inputs = run_config.data
+    fields = open_fields(inputs.files, variables=inputs.variables, dims=inputs.dims, select=inputs.select)
+    if dry_run:
+        _print_plan(run_config, fields, json_)
+        return
+
+    from forecast_cli import trainer
+    from forecast_cli.devices import resolve_device
+
+    started = time.monotonic()
+    reporter = _Reporter(run_config.training.epochs)
+    with reporter:
+        progress = trainer.train(
+            run_config,
+            fields,
+            output,
+            device=resolve_device(device),
+            reporter=reporter,
+            resume=resume,
+            init_from=init_from,
+            overwrite=overwrite,
+        )
+    shared.say(f"{output}: best epoch {progress.best_epoch} of {progress.epoch}, {_score_name(progress.rows)} {progress.best:.4g}")
+    if json_:
+        result = {"run": str(output), "epochs": progress.epoch, "best_epoch": progress.best_epoch, "best": progress.best}
+        shared.print_json(result | {"seconds": round(time.monotonic() - started, 1), "last": progress.rows[-1]})
+
+
+def _score_name(rows: list[dict[str, float]]) -> str:
+    return "validation loss" if rows and "validation_loss" in rows[-1] else "training loss"
+
+
+def _print_plan(config: "RunConfig", fields: "Fields", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from forecast_cli.config import config_toml
+    from forecast_cli.data.windows import parse_bytes
+    from forecast_cli.trainer import plan
+
+    found = plan(config, fields)
+    if as_json:
+        shared.print_json(asdict(found) | {"config": config.model_dump(mode="json")})
+        return
+    held = "held in memory" if found.data_bytes <= parse_bytes(config.data.memory) else f"read window by window (data.memory = {config.data.memory})"
+    steps = found.steps_per_epoch * config.training.epochs
+    shared.say(config_toml(config))
+    shared.say(f"model       {config.model.name}, {found.parameters:,} parameters")
+    shared.say(f"windows     {found.training_windows:,} to train on, {found.validation_windows:,} to validate")
+    shared.say(f"batch       {' x '.join(map(str, found.window_shape))} (windows, frames, variables, height, width)")
+    shared.say(f"steps       {found.steps_per_epoch:,} an epoch, {steps:,} in all")
+    shared.say(f"data        {shared.size(found.data_bytes)}, {held}")
+    shared.say(f"memory      about {shared.size(found.step_bytes)} for a step, beside the data")
+
+
+class _Reporter:
+    """Epoch by epoch: a bar with rate and time left on a terminal, and one plain line an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.done_before: int | None = None
+        self.started = time.monotonic()
+
+    def __enter__(self) -> "_Reporter":
+        self._line = shared.progress_line("training", "steps")
+        self._update = self._line.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._line.__exit__(*error)
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        if self.done_before is None:
+            self.done_before = epoch * steps + done - 1
+        self.steps = steps
+        self._update(epoch * steps + done, self.epochs * steps)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        elapsed = time.monotonic() - self.started
+        done = row["epoch"] * self.steps - (self.done_before or 0)
+        left = (self.epochs - row["epoch"]) * self.steps / done * elapsed
+        parts = [f"epoch {row['epoch']}/{self.epochs}", f"training {row['training_loss']:.4g}"]
+        if "validation_loss" in row:
+            parts.append(f"validation {row['validation_loss']:.4g}" + (" (best)" if row["best"] else ""))
+            parts += [f"rmse {key.removeprefix('validation_rmse_')} {value:.4g}" for key, value in row.items() if key.startswith("validation_rmse_")]
+        shared.say(", ".join(parts) + f"; {done / elapsed:.3g} steps/s, {shared.duration(left)} left")

@@ -1,0 +1,234 @@
+"""The configuration of a run: frozen sections, read from TOML and the command line.
+
+Precedence: defaults < preset < --config FILE < --set < named options. A key that does not exist is an
+error that names the nearest one that does. `load_config` is the only way in; it needs no torch.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from forecast_cli.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _comma_separated(value: Any) -> Any:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, (int, float)) else value
+
+
+def _layer_sizes(value: Any) -> Any:
+    """'4x40' is four layers of 40 channels; '40,40,40' three."""
+    if isinstance(value, str) and value.count("x") == 1:
+        layers, channels = value.split("x")
+        if layers.strip().isdigit() and channels.strip().isdigit():
+            return [int(channels)] * int(layers)
+    return _comma_separated(value)
+
+
+def _pairs(value: Any) -> Any:
+    """'time=t,y=lat' as a mapping."""
+    if isinstance(value, str):
+        parts = _comma_separated(value)
+        if all(part.count("=") == 1 for part in parts):
+            return {key.strip(): name.strip() for key, name in (part.split("=") for part in parts)}
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which fields are read, how they are cut into windows, and which part trains."""
+
+    files: tuple[str, ...] = ()
+    variables: Names = ()
+    """Empty: every variable on the grid."""
+    dims: Pairs = {}
+    """Role to dimension name, where it cannot be told: time, y, x, sample."""
+    select: Pairs = {}
+    split: Annotated[tuple[float | str, ...], BeforeValidator(_comma_separated)] | None = None
+    """Training, validation, test: fractions, counts, or date ranges start:stop."""
+    split_along: Literal["time", "sample"] | None = None
+    context: PositiveInt = 10
+    """True frames that the model sees."""
+    horizon: PositiveInt = 5
+    """Closed-loop frames in the loss."""
+    stride: PositiveInt = 1
+    """Frames between the starts of a long series' training windows."""
+    normalize: Literal["global", "pointwise"] = "global"
+    memory: str = "2G"
+    """Data up to this size are held in memory; larger ones are read window by window."""
+
+
+class ModelConfig(Section):
+    """The network. Every option but `name` and `hidden` has the same meaning for each model that takes it."""
+
+    name: str = "minconvlstm"
+    hidden: Annotated[tuple[PositiveInt, ...], BeforeValidator(_layer_sizes), Field(min_length=1)] = (32, 32, 32)
+    """Channels of each layer."""
+    kernel_size: PositiveInt = 3
+    dilation: PositiveInt = 1
+    boundary: Literal["auto", "zeros", "circular", "cylinder", "replicate"] = "auto"
+    norm: Literal["layer", "channel", "group", "none"] = "layer"
+    norm_position: Literal["after", "before"] = "after"
+    """After the residual sum, as in the paper, or before the cell."""
+    predict: Literal["state", "tendency"] = "tendency"
+    increments: bool = True
+    """Give the last change, x_t - x_(t-1), as further input channels."""
+    encoder_tanh: bool = False
+    initial_hidden: Annotated[float, Field(gt=0)] = 0.5
+    """The minimal cells' hidden state before the first frame."""
+    scan: str = "auto"
+
+
+class TrainingConfig(Section):
+    """How the weights are found."""
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises linearly from 0."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest gradient norm; 0 does not clip."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after this many epochs without a better validation loss; 0 never."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the averaged weights that are validated and saved; 0 averages nothing."""
+    input_noise: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of the noise on the context in training, in units of each variable's own."""
+    closed_loop_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of a closed-loop frame in the loss, beside 1 for a teacher-forced one."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class RunConfig(Section):
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(file.name.removesuffix(".toml") for file in _presets().iterdir() if file.name.endswith(".toml"))
+
+
+def _presets() -> Any:
+    return resources.files("forecast_cli") / "presets"
+
+
+def load_config(
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The resolved configuration of a run.
+
+    preset: a name out of `presets()`. file: TOML with the sections of RunConfig.
+    assignments: "section.key=value" with a TOML value, or a bare word for a string.
+    options: "section.key" to value; None where the user said nothing.
+    Raises ConfigError, which names the key and what was expected.
+    """
+    layers = []
+    if preset:
+        if preset not in presets():
+            raise ConfigError(f"--preset {preset}: no such preset{_nearest(preset, presets())}.")
+        layers.append((f"preset {preset}", tomllib.loads((_presets() / f"{preset}.toml").read_text("utf-8"))))
+    if file:
+        layers.append((str(file), read_toml(file)))
+    layers += [(f"--set {text}", _assignment(text)) for text in assignments]
+    layers += [(f"--{key.split('.')[1]}", _nested(key, value)) for key, value in (options or {}).items() if value is not None]
+
+    merged: dict[str, dict[str, Any]] = {}
+    budget: Mapping[str, Any] = {}
+    for origin, content in layers:
+        budget = content.pop("budget", budget)
+        _check_keys(content, origin)
+        for section, values in content.items():
+            merged.setdefault(section, {}).update(values)
+    model = merged.setdefault("model", {})
+    name = model.get("name", ModelConfig().name)
+    if "hidden" not in model and name in budget:
+        model["hidden"] = budget[name]
+    return _validated(merged)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; ConfigError if there is none."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}.") from error
+
+
+def config_toml(config: RunConfig) -> str:
+    """The configuration as TOML; an option without a value is left out."""
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or key.count(".") != 1:
+        raise ConfigError(f"--set {text}: expected section.key=value, such as training.epochs=50.")
+    try:
+        return _nested(key.strip(), tomllib.loads(f"value = {value}")["value"])
+    except tomllib.TOMLDecodeError:
+        return _nested(key.strip(), value.strip())
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    section, _, name = key.partition(".")
+    return {section: {name: value}}
+
+
+def _check_keys(content: Mapping[str, Any], origin: str) -> None:
+    sections = RunConfig.model_fields
+    for section, values in content.items():
+        if section not in sections:
+            raise ConfigError(f"{origin}: no section '{section}'{_nearest(section, sections)}.")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{origin}: '{section}' is a section; write {section}.key = value.")
+        known = type(sections[section].default).model_fields
+        for key in values:
+            if key not in known:
+                everywhere = [f"{s}.{k}" for s, field in sections.items() for k in type(field.default).model_fields]
+                here = difflib.get_close_matches(key, known, n=1)
+                hint = f" (did you mean {section}.{here[0]}?)" if here else _nearest(f"{section}.{key}", everywhere)
+                raise ConfigError(f"{origin}: no key '{section}.{key}'{hint}.")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    choices = list(known)
+    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f" (did you mean {match[0]}?)" if match else f". Choose one of {', '.join(choices)}"
+
+
+def _validated(content: Mapping[str, Any]) -> RunConfig:
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        raise ConfigError(f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}.") from error

@@ -1,0 +1,1 @@
+"""Reading gridded fields, cutting them into windows, and writing results."""

@@ -1,0 +1,367 @@
+"""Opening NetCDF and HDF5 files as labelled, lazy fields with a known meaning of every dimension."""
+
+import glob
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest
+from forecast_cli.data.times import TimeAxis, time_axis, without_times
+from forecast_cli.domain import Axis, Boundary, Domain, GridKind, Variable
+from forecast_cli.errors import DataError
+
+_HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """Gridded fields over time, read from files as they are asked for.
+
+    dataset: the chosen variables only, each with dimensions ([sample,] time, [y,] x), plus the coordinates.
+    squeezed: names of the dimensions of length 1 that were dropped.
+    source: the files, for messages.
+    """
+
+    dataset: xr.Dataset
+    roles: Roles
+    times: TimeAxis
+    domain: Domain
+    squeezed: tuple[str, ...]
+    source: str
+
+    @property
+    def is_trajectories(self) -> bool:
+        return self.roles.sample is not None
+
+    @property
+    def samples(self) -> int:
+        return self.dataset.sizes[self.roles.sample] if self.roles.sample else 1
+
+    @property
+    def frames(self) -> int:
+        return self.dataset.sizes[self.roles.time]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(variable.name for variable in self.domain.variables)
+
+    @cached_property
+    def frame_bytes(self) -> int:
+        return 4 * int(np.prod(self.domain.shape))
+
+    def read(self, sample: int, start: int, stop: int) -> np.ndarray:
+        """Frames start..stop-1 of one sample as float32 (time, channel, height, width), missing values as NaN."""
+        index = {self.roles.time: slice(start, stop)}
+        if self.roles.sample:
+            index |= {self.roles.sample: sample}
+        _, height, width = self.domain.shape
+        frames = np.empty((stop - start, len(self.names), height, width), np.float32)
+        for channel, name in enumerate(self.names):
+            values = self.dataset[name].variable.isel(index).values
+            frames[:, channel] = values.reshape(stop - start, height, width)
+        return frames
+
+    def read_finite(self, sample: int, start: int, stop: int) -> np.ndarray:
+        """Like `read`, but DataError where a value is missing or infinite."""
+        frames = self.read(sample, start, stop)
+        finite = np.isfinite(frames)
+        if not finite.all():
+            time, channel, row, column = (int(i) for i in np.argwhere(~finite)[0])
+            where = f"sample {sample}, " if self.is_trajectories else ""
+            raise DataError(
+                f"{self.source}: '{self.names[channel]}' is missing or infinite at {where}frame {start + time}, "
+                f"row {row}, column {column}. Fill the gaps first, or choose a complete part with --select."
+            )
+        return frames
+
+    def spatial_coordinates(self) -> dict[str, xr.Variable]:
+        """The file's coordinates that depend on the grid alone, to be carried to the output."""
+        grid = {dimension for dimension in (self.roles.y, self.roles.x) if dimension}
+        return {str(name): c.variable for name, c in self.dataset.coords.items() if set(c.dims) <= grid and str(name) != self.times.name}
+
+
+def open_fields(
+    files: Sequence[str],
+    *,
+    variables: Sequence[str] = (),
+    dims: Mapping[str, str] | None = None,
+    select: Mapping[str, str] | None = None,
+) -> Fields:
+    """Open files as one set of fields, lazily.
+
+    files: paths, quoted globs, or file.h5:/group/dataset; several are joined along sample or time.
+    variables: channels in this order; none chooses every variable on the largest grid.
+    dims: role ("time", "y", "x", "sample") to dimension name, where it cannot be told.
+    select: dimension to "value" or "start:stop".
+    Raises DataError, in one line that names file, place and remedy.
+    """
+    places = expand(files)
+    source = places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
+    opened = [_open(place) for place in places]
+    wanted = tuple(variables) or next((names for _, names in opened if names), ())
+    names = _choose(opened[0][0], wanted, dims or {}, places[0])
+    roles, _ = find_roles(opened[0][0], names, dims or {}, places[0], selected=select or ())
+    dataset = _join([_only(ds, names, place) for (ds, _), place in zip(opened, places, strict=True)], roles, source)
+    sample = roles.sample or ("sample" if "sample" in dataset.dims else None)
+    if sample and sample not in dataset.coords:  # a selection keeps the numbers that the samples had in the file
+        dataset = dataset.assign_coords({sample: np.arange(dataset.sizes[sample])})
+    for dimension, choice in (select or {}).items():
+        dataset = _select(dataset, roles, dimension, choice, source)
+    roles, squeezed = find_roles(dataset, names, dims or {}, source)
+    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source)
+
+
+def expand(files: Iterable[str]) -> list[str]:
+    """Paths with globs written out; DataError for one that matches nothing."""
+    places: list[str] = []
+    for text in files:
+        if any(sign in text for sign in "*?["):
+            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - patterns may be absolute
+            if not matches:
+                raise DataError(f"{text}: no file matches this pattern.")
+            places += matches
+        else:
+            places.append(text)
+    if not places:
+        raise DataError("no data file given.")
+    return places
+
+
+def _open(place: str) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """The dataset of a file, and the one variable that the place itself names."""
+    path, group = _split_place(place)
+    try:
+        with path.open("rb") as file:
+            signature = file.read(8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    if not signature:
+        raise DataError(f"{path}: the file is empty.")
+    if signature != _HDF5 and not signature.startswith(_CLASSIC):
+        raise DataError(f"{path}: neither NetCDF nor HDF5 (it starts with {signature!r}).")
+
+    names: tuple[str, ...] = ()
+    try:
+        if group:
+            group, names = _group_and_dataset(path, group)
+        times = xr.coders.CFDatetimeCoder(use_cftime=None)
+        dataset = xr.open_dataset(
+            path, engine="netcdf4", group=group or None, decode_times=times, decode_timedelta=False, decode_coords="all", cache=False
+        )
+    except (ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: the times cannot be decoded ({reason}). Correct their units attribute.") from error
+    except (OSError, RuntimeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged or truncated ({str(error).splitlines()[0]}).") from error
+    if not dataset.data_vars:
+        raise DataError(f"{place}: no fields here.{_elsewhere(path) if signature == _HDF5 else ''}")
+    return dataset, names
+
+
+def _split_place(place: str) -> tuple[Path, str]:
+    """'file.h5:/group/dataset' as file and inner path."""
+    before, colon, inside = place.rpartition(":/")
+    return (Path(before), inside.strip("/")) if colon and Path(before).is_file() else (Path(place), "")
+
+
+def _group_and_dataset(path: Path, inside: str) -> tuple[str, tuple[str, ...]]:
+    with h5py.File(path) as file:
+        if inside not in file:
+            raise DataError(f"{path}: no '/{inside}' in it.{_elsewhere(path)}")
+        if isinstance(file[inside], h5py.Group):
+            return inside, ()
+    group, _, name = inside.rpartition("/")
+    return group, (name,)
+
+
+def _elsewhere(path: Path) -> str:
+    found: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) and item.ndim > 1 else None)
+    return f" Datasets in the file: {', '.join(f'{path}:/{name}' for name in found[:6])}." if found else ""
+
+
+def _choose(dataset: xr.Dataset, wanted: Sequence[str], dims: Mapping[str, str], source: str) -> tuple[str, ...]:
+    """The variables to forecast: those asked for, or all that share the dimensions of the largest."""
+    fields = {
+        str(name): variable
+        for name, variable in dataset.data_vars.items()
+        if variable.dtype.kind in "fiu" and variable.ndim >= 2 and set(dims.values()) - {dims.get("sample")} <= set(variable.dims)
+    }
+    for name in wanted:
+        if name not in dataset.data_vars:
+            raise DataError(f"{source}: no variable '{name}'{nearest(name, fields)}. Variables: {', '.join(fields) or 'none'}.")
+        if name not in fields:
+            raise DataError(f"{source}: variable '{name}' is not a field of numbers over time and space. Fields: {', '.join(fields)}.")
+    if wanted:
+        sets = {frozenset(dataset[name].dims) for name in wanted}
+        if len(sets) > 1:
+            raise DataError(f"{source}: the variables {', '.join(wanted)} have different dimensions: choose some of the same with --variable.")
+        return tuple(wanted)
+    if not fields:
+        raise DataError(f"{source}: no variable with at least two dimensions. It has {', '.join(map(str, dataset.data_vars)) or 'none'}.")
+    most = max(variable.ndim for variable in fields.values())
+    largest = [name for name, variable in fields.items() if variable.ndim == most]
+    if len({frozenset(fields[name].dims) for name in largest}) > 1:
+        listed = ", ".join(f"{name}({', '.join(map(str, fields[name].dims))})" for name in largest)
+        raise DataError(f"{source}: fields on different dimensions: {listed}. Choose with --variable.")
+    return tuple(largest)
+
+
+def _only(dataset: xr.Dataset, names: Sequence[str], source: str) -> xr.Dataset:
+    missing = [name for name in names if name not in dataset.data_vars]
+    if missing:
+        raise DataError(f"{source}: no variable '{missing[0]}', which the first file has.")
+    # One-dimensional variables may be coordinates under another name, such as t(time).
+    kept = [name for name, variable in dataset.data_vars.items() if name in names or variable.ndim == 1]
+    return dataset[kept]
+
+
+def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
+    """One dataset out of several: along sample where there are samples or the times are the same, else along time."""
+    if len(datasets) == 1:
+        return datasets[0]
+    chunked = [dataset.chunk({}) for dataset in datasets]
+    times = [coordinate_of(dataset, roles.time, "time") for dataset in datasets]
+    same = all(
+        dataset.sizes[roles.time] == datasets[0].sizes[roles.time] and (time is None or times[0] is not None and time.equals(times[0]))
+        for dataset, time in zip(datasets, times, strict=True)
+    )
+    along = roles.sample or ("sample" if same else roles.time)
+    if along == roles.time and all(time is not None and time.size for time in times):
+        order = sorted(range(len(times)), key=lambda i: times[i].values[0])  # type: ignore[union-attr]
+        chunked = [chunked[i] for i in order]
+    try:
+        return xr.concat(chunked, along, data_vars="minimal" if along in datasets[0].dims else "all", coords="minimal", compat="override", join="exact")
+    except ValueError as error:
+        raise DataError(f"{source}: the files do not fit together along '{along}' ({str(error).splitlines()[0]}).") from error
+
+
+def _select(dataset: xr.Dataset, roles: Roles, dimension: str, choice: str, source: str) -> xr.Dataset:
+    """`dataset` at a value, or over start:stop, of one dimension.
+
+    A single value is the coordinate's where there is one, else a position. A range is of dates along
+    time, of positions (stop excluded) along sample and where there is no coordinate, else of coordinate values.
+    """
+    known = {"sample": roles.sample, "time": roles.time, "y": roles.y, "x": roles.x}
+    if dimension not in dataset.dims:
+        dimension = known.get(dimension) or dimension
+    if dimension not in dataset.dims:
+        raise DataError(f"{source}: --select {dimension}={choice}: no such dimension{nearest(dimension, map(str, dataset.dims))}. "
+                        f"Dimensions: {', '.join(map(str, dataset.dims))}.")
+    coordinate = coordinate_of(dataset, dimension, "time" if dimension == roles.time else "")
+    size = dataset.sizes[dimension]
+    start, colon, stop = choice.partition(":")
+    try:
+        if dimension == roles.time and coordinate is not None:
+            axis = TimeAxis(dimension, _comparable(coordinate), without_times("", 1).step)
+            if "/" in choice:
+                start, colon, stop = choice.partition("/")
+            frames = axis.period(start, stop if colon else start)
+            selected = dataset.isel({dimension: slice(frames.start, frames.stop)})
+        elif colon and (dimension == roles.sample or coordinate is None):
+            selected = dataset.isel({dimension: slice(int(start or 0), int(stop or size))})
+        elif colon:
+            low, high = float(start or "-inf"), float(stop or "inf")
+            selected = dataset.isel({dimension: (coordinate.values >= low) & (coordinate.values <= high)})  # type: ignore[union-attr]
+        elif coordinate is None:
+            selected = dataset.isel({dimension: slice(int(choice), int(choice) + 1)})
+        else:
+            values = coordinate.values
+            match = np.isclose(values, float(choice)) if values.dtype.kind in "fiu" else values.astype(str) == choice
+            selected = dataset.isel({dimension: np.flatnonzero(match)})
+    except ValueError as error:
+        raise DataError(f"--select {dimension}={choice}: expected a value or start:stop.") from error
+    if selected.sizes[dimension] == 0:
+        here = f"its values run from {coordinate.values[0]} to {coordinate.values[-1]}" if coordinate is not None else f"it has {size} entries"
+        raise DataError(f"{source}: --select {dimension}={choice} selects nothing: {here}.")
+    return selected
+
+
+def _comparable(coordinate: xr.DataArray) -> np.ndarray:
+    values = coordinate.values
+    return values.astype("datetime64[ns]") if values.dtype.kind == "M" else values
+
+
+def _fields(dataset: xr.Dataset, names: tuple[str, ...], roles: Roles, squeezed: tuple[str, ...], source: str) -> Fields:
+    time = coordinate_of(dataset, roles.time, "time")
+    if time is None:
+        times = without_times(roles.time, dataset.sizes[roles.time])
+    else:
+        times = time_axis(str(time.name), time.variable, source)
+    grid, boundary = _grid(dataset, roles)
+    order = [dimension for dimension in (roles.sample, roles.time, roles.y, roles.x) if dimension]
+    domain = Domain(
+        variables=tuple(_described(name, dataset[name]) for name in names),
+        y=_axis(dataset, roles.y, "y") if roles.y else None,
+        x=_axis(dataset, roles.x, "x"),
+        time_step=times.step,
+        grid=grid,
+        boundary=boundary,
+    )
+    return Fields(dataset[list(names)].transpose(*order, missing_dims="ignore"), roles, times, domain, squeezed, source)
+
+
+def _described(name: str, variable: xr.DataArray) -> Variable:
+    said = {key: str(variable.attrs.get(key, "")) for key in ("units", "long_name", "standard_name")}
+    return Variable(name, **said)
+
+
+def _axis(dataset: xr.Dataset, dimension: str, role: str) -> Axis:
+    coordinate = coordinate_of(dataset, dimension, role)
+    size = dataset.sizes[dimension]
+    if coordinate is None or coordinate.dtype.kind not in "fiu":
+        return Axis(dimension, size)
+    values = coordinate.values.astype(float)
+    spacing = (values[-1] - values[0]) / (size - 1) if size > 1 else None
+    if spacing is not None and not np.allclose(np.diff(values), spacing, rtol=1e-3, atol=1e-12):
+        spacing = None
+    rounded = None if spacing is None else float(f"{spacing:.6g}")
+    return Axis(dimension, size, str(coordinate.attrs.get("units", "")), float(values[0]), rounded)
+
+
+def _grid(dataset: xr.Dataset, roles: Roles) -> tuple[GridKind, Boundary]:
+    """The kind of grid, and the boundary that suits it: closed around the globe, periodic where the file says so."""
+    x = coordinate_of(dataset, roles.x, "x")
+    y = coordinate_of(dataset, roles.y, "y") if roles.y else None
+    periodic = str(dataset.attrs.get("boundary_conditions", "")).lower() == "periodic"
+    if x is not None and y is not None and is_latitude(y) and is_longitude(x):
+        values = x.values.astype(float)
+        spacing = abs(values[-1] - values[0]) / max(1, len(values) - 1)
+        closes = abs(spacing * len(values) - 360) < 0.5 * spacing
+        return "latitude-longitude", "cylinder" if closes else "zeros"
+    kind: GridKind = "index" if x is None and y is None else "cartesian"
+    return kind, "circular" if periodic else "zeros"
+
+
+def is_latitude(coordinate: xr.DataArray) -> bool:
+    """Whether a coordinate holds geographical latitudes in degrees."""
+    return _means(coordinate, "latitude", "degrees_north", "degree_north", ("lat", "latitude"))
+
+
+def is_longitude(coordinate: xr.DataArray) -> bool:
+    """Whether a coordinate holds geographical longitudes in degrees."""
+    return _means(coordinate, "longitude", "degrees_east", "degree_east", ("lon", "longitude"))
+
+
+def _means(coordinate: xr.DataArray, standard_name: str, *units_and_names: object) -> bool:
+    *units, names = units_and_names
+    said = coordinate.attrs.get("standard_name")
+    return said == standard_name or coordinate.attrs.get("units") in units or (said is None and str(coordinate.name).lower() in names)  # type: ignore[operator]
+
+
+def missing_shares(fields: Fields) -> list[float]:
+    """The share of missing or infinite values of each variable, read in blocks."""
+    block = max(1, 2**26 // fields.frame_bytes)
+    missing = np.zeros(len(fields.names))
+    for sample in range(fields.samples):
+        for start in range(0, fields.frames, block):
+            frames = fields.read(sample, start, min(start + block, fields.frames))
+            missing += (~np.isfinite(frames)).sum(axis=(0, 2, 3))
+    cells = fields.samples * fields.frames * fields.domain.shape[1] * fields.domain.shape[2]
+    return (missing / cells).tolist()

@@ -1,0 +1,251 @@
+"""Time axes: dated (numpy or cftime), plain numbers, or no times at all; evenly spaced or refused.
+
+A series of months or years is evenly spaced in the calendar, and that is regular enough: it then
+counts steps instead of seconds.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import cftime
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from forecast_cli.domain import TimeStep
+from forecast_cli.errors import ConfigError, DataError
+
+# How far a time may lie off the even grid, as a share of the step: files store times in float32 or as rounded hours.
+_UNEVEN = 1e-3
+
+_DURATION = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_MONTHS = {"mo": 1, "y": 12}
+
+
+@dataclass(frozen=True, eq=False)
+class TimeAxis:
+    """The times of a record, which continue beyond its end in equal steps.
+
+    values: datetime64[ns], cftime objects, or numbers; (frames,).
+    attributes, encoding: the file's (units, calendar), so that output can say the same.
+    """
+
+    name: str
+    values: np.ndarray
+    step: TimeStep
+    attributes: dict[str, Any] = field(default_factory=dict)
+    encoding: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_dated(self) -> bool:
+        return self.values.dtype.kind in "MO"
+
+    @cached_property
+    def calendar(self) -> str | None:
+        """CF name of the calendar; None for plain numbers."""
+        if self.values.dtype.kind == "M":
+            return "proleptic_gregorian"
+        return str(self.values[0].calendar) if self.is_dated else None
+
+    def at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Times of frames, also of frames beyond the end of the record."""
+        count = len(self.values)
+        return np.array([self.values[i] if i < count else self._beyond(i - count + 1) for i in map(int, indices)], self.values.dtype)
+
+    def _beyond(self, steps: int) -> Any:
+        last = self.values[-1]
+        if not self.is_dated:
+            return last + steps * self.step.amount
+        if self.step.unit == "second":
+            seconds = steps * self.step.amount
+            if isinstance(last, np.datetime64):
+                return last + np.timedelta64(round(seconds * 1e9), "ns")
+            return last + timedelta(seconds=seconds)
+        months = round(steps * self.step.amount)
+        # The same month of an earlier year says best where in the month the time stands.
+        per_year = 12 / self.step.amount
+        if per_year.is_integer() and len(self.values) >= per_year:
+            years_back = -(-steps // int(per_year))
+            earlier = self.values[-1 + steps - years_back * int(per_year)]
+            return _shifted(earlier, 12 * years_back)
+        return _shifted(last, months)
+
+    def lead_times(self, steps: int) -> xr.Variable:
+        """The coordinate lead_time of `steps` forecast frames, with units as DESIGN says."""
+        counts = np.arange(1, steps + 1)
+        attributes = {"standard_name": "forecast_period", "long_name": "time since the forecast's start"}
+        if self.step.unit == "second":
+            nanoseconds = np.rint(counts * self.step.amount * 1e9).astype("timedelta64[ns]")
+            unit = next((u for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if self.step.amount % s == 0), "seconds")
+            return xr.Variable("lead_time", nanoseconds, attributes, {"units": unit, "dtype": "float64"})
+        if self.step.unit == "month":
+            return xr.Variable("lead_time", counts, {"long_name": f"steps of {self.step} since the forecast's start", "units": "1"})
+        units = self.attributes.get("units", "1")
+        return xr.Variable("lead_time", counts * self.step.amount, attributes | {"units": units})
+
+    def variable(self, dimensions: str | tuple[str, ...], values: np.ndarray) -> xr.Variable:
+        """Times of this axis as a variable in the file's own units and calendar."""
+        encoding = {key: self.encoding[key] for key in ("units", "calendar") if key in self.encoding}
+        if self.is_dated:
+            encoding["dtype"] = "float64"
+        attributes = {key: value for key, value in self.attributes.items() if key not in ("bounds", "axis", "standard_name")}
+        return xr.Variable(dimensions, values, attributes, encoding)
+
+    def index_of(self, text: str) -> int:
+        """The frame at the time that the user wrote, or `last`. Raises ConfigError if there is none."""
+        if text == "last":
+            return len(self.values) - 1
+        wanted = self.parse(text)
+        matches = np.flatnonzero(np.isclose(self.values, wanted, rtol=1e-6) if not self.is_dated else self.values == wanted)
+        if len(matches) != 1:
+            raise ConfigError(
+                f"no frame at time {text}: the record runs from {show(self.values[0])} to {show(self.values[-1])} every {self.step}."
+            )
+        return int(matches[0])
+
+    def parse(self, text: str) -> Any:
+        """What the user wrote, as a value of this axis."""
+        try:
+            if not self.is_dated:
+                return float(text)
+            *whole, fraction = _date_parts(text)
+            if self.values.dtype.kind == "M":
+                stamp = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}".format(*whole)
+                return np.datetime64(stamp, "ns") + np.timedelta64(round(fraction * 1e9), "ns")
+            return cftime.datetime(*whole, calendar=str(self.calendar)) + timedelta(seconds=fraction)
+        except ValueError as error:
+            kind = "a date such as 2019-03-05T06" if self.is_dated else "a number, as the file has no dates"
+            raise ConfigError(f"time '{text}': expected {kind}.") from error
+
+    def period(self, start: str, stop: str) -> range:
+        """Frames from `start` to `stop`, both included: a year, a month or a day stands for all of it.
+
+        An empty bound is open.
+        """
+        inside = np.ones(len(self.values), bool)
+        if start:
+            inside &= self.values >= self.parse(start)
+        if stop:
+            inside &= self._until(stop)
+        frames = np.flatnonzero(inside)
+        return range(int(frames[0]), int(frames[-1]) + 1) if len(frames) else range(0)
+
+    def _until(self, text: str) -> np.ndarray:
+        end, parts = self.parse(text), text.count("-")
+        if not self.is_dated or not re.fullmatch(r"[\d-]+", text):
+            return self.values <= end
+        return self.values < (end + timedelta(days=1) if parts == 2 else _shifted(end, 1 if parts == 1 else 12))
+
+    def steps_in(self, duration: str) -> int:
+        """The number of steps in a duration such as 14d, 36h, 6mo, 2y, or a plain number of time units."""
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\s*", duration)
+        amount, unit = (float(match[1]), match[2]) if match else (0.0, "?")
+        if self.step.unit == "second" and unit in _DURATION:
+            steps = amount * _DURATION[unit] / self.step.amount
+        elif self.step.unit == "month" and unit in _MONTHS:
+            steps = amount * _MONTHS[unit] / self.step.amount
+        elif self.step.unit not in ("second", "month") and not unit:
+            steps = amount / self.step.amount
+        else:
+            known = {"second": _DURATION, "month": _MONTHS}.get(self.step.unit)
+            raise ConfigError(f"lead time '{duration}': expected a number" + (f" with one of {', '.join(known)}." if known else "."))
+        if steps < 1 or abs(steps - round(steps)) > 1e-6:
+            raise ConfigError(f"lead time {duration} is not a whole number of time steps of {self.step}.")
+        return round(steps)
+
+
+def show(value: Any) -> str:
+    """A time for people."""
+    if isinstance(value, np.datetime64):
+        return pd.Timestamp(value).isoformat()
+    return value.isoformat() if isinstance(value, cftime.datetime) else f"{value:g}"
+
+
+def without_times(name: str, frames: int) -> TimeAxis:
+    """The axis of a file that has no times: frames 0, 1, 2 and on."""
+    return TimeAxis(name, np.arange(frames, dtype=float), TimeStep(1.0, "frame"))
+
+
+def time_axis(name: str, variable: xr.Variable, source: str) -> TimeAxis:
+    """The time axis that a file's coordinate describes.
+
+    Raises DataError, naming the place, if the times are not evenly spaced in seconds or in the calendar.
+    """
+    values = np.asarray(variable.values)
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[ns]")
+    elif values.dtype.kind != "O":
+        if values.dtype.kind not in "iuf":
+            raise DataError(f"{source}: the times '{name}' are text. Store them as numbers with CF units, or drop the coordinate.")
+        values = values.astype(float)
+    attributes = dict(variable.attrs)
+    if pd.isna(values).any():
+        raise DataError(f"{source}: time '{name}' is missing at frame {int(np.flatnonzero(pd.isna(values))[0])}.")
+    axis = TimeAxis(name, values, TimeStep(1.0, "frame"), attributes, dict(variable.encoding))
+    if len(values) < 2:
+        return axis
+    return TimeAxis(name, values, _step(axis, source), attributes, dict(variable.encoding))
+
+
+def _step(axis: TimeAxis, source: str) -> TimeStep:
+    values = axis.values
+    elapsed = _elapsed(values)
+    steps = np.diff(elapsed)
+    mean = (elapsed[-1] - elapsed[0]) / (len(elapsed) - 1)
+    even = mean > 0 and np.abs(elapsed - elapsed[0] - mean * np.arange(len(elapsed))).max() <= _UNEVEN * mean
+    if even and (steps > 0).all():
+        unit = "second" if axis.is_dated else str(axis.attributes.get("units", "1"))
+        exact = float(f"{mean:.6g}")  # a step of 0.1 stored in float32 is 0.1
+        return TimeStep(round(float(mean), 6) if axis.is_dated else exact, unit)
+    if axis.is_dated and (months := _whole_months(values)):
+        return TimeStep(float(months), "month")
+    wrong = int(np.flatnonzero(np.abs(steps - np.median(steps)) > _UNEVEN * abs(np.median(steps)))[0]) if len(steps) > 1 else 0
+    raise DataError(
+        f"{source}: the times '{axis.name}' are not evenly spaced: {show(values[wrong])} is followed by {show(values[wrong + 1])} "
+        f"(frame {wrong + 1}). Fill or select an evenly spaced part, for example with --select {axis.name}=START:STOP."
+    )
+
+
+def _elapsed(values: np.ndarray) -> np.ndarray:
+    """Seconds since the first of dated values; numbers as they are."""
+    if values.dtype.kind == "M":
+        return (values - values[0]) / np.timedelta64(1, "s")
+    if values.dtype.kind == "O":
+        return np.array([(value - values[0]).total_seconds() for value in values])
+    return values
+
+
+def _whole_months(values: np.ndarray) -> int:
+    """The number of calendar months between successive dates; 0 if they are not regular in the calendar."""
+    dates = [pd.Timestamp(value) for value in values] if values.dtype.kind == "M" else list(values)
+    months = np.diff([12 * date.year + date.month for date in dates])
+    days = [date.day for date in dates]
+    # Mid-month and end-of-month stamps wander by up to three days (28 to 31).
+    regular = months.min() > 0 and (months == months[0]).all() and max(days) - min(days) <= 3
+    return int(months[0]) if regular else 0
+
+
+def _shifted(value: Any, months: int) -> Any:
+    """A date `months` calendar months later; the last day of a month stays the last day."""
+    date = pd.Timestamp(value) if isinstance(value, np.datetime64) else value
+    years, month = divmod(date.year * 12 + date.month - 1 + months, 12)
+    first = date.replace(year=years, month=month + 1, day=1)
+    at_end = date.day == date.daysinmonth
+    day = first.daysinmonth if at_end else min(date.day, first.daysinmonth)
+    shifted = first.replace(day=day)
+    return np.datetime64(shifted, "ns") if isinstance(value, np.datetime64) else shifted
+
+
+def _date_parts(text: str) -> tuple[Any, ...]:
+    """Year, month, day, hour, minute, second and fraction of a second in '2019', '2019-03', '2019-03-05T06' and so on."""
+    pattern = r"(\d{1,4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?(?:[T ](\d{1,2}))?(?::(\d{2}))?(?::(\d{2}))?(\.\d+)?Z?"
+    match = re.fullmatch(pattern, text.strip())
+    if not match:
+        raise ValueError(text)
+    *whole, fraction = match.groups()
+    defaults = (1, 1, 1, 0, 0, 0)
+    return (*(int(part) if part else default for part, default in zip(whole, defaults, strict=True)), float(fraction or 0))

@@ -1,0 +1,1 @@
+"""Partial differential equations that the tool can simulate, one a file."""

@@ -1,0 +1,47 @@
+"""What can go wrong for a user, each with the exit code that the shell sees.
+
+Raise one of these with a message of one line that says what is wrong, where, and what to do about it.
+Anything else that escapes a command is a bug and leaves with exit code 1.
+"""
+
+
+class ForecastError(Exception):
+    """A failure that the user can act on."""
+
+    exit_code = 1
+
+
+class ConfigError(ForecastError):
+    """The command line or the configuration asks for something that does not exist or cannot be."""
+
+    exit_code = 2
+
+
+class DataError(ForecastError):
+    """A file that cannot be read, or whose content does not suit the task."""
+
+    exit_code = 3
+
+
+class CheckpointError(ForecastError):
+    """A run directory that is missing, damaged, or was made by another model or for other data."""
+
+    exit_code = 4
+
+
+class DivergedError(ForecastError):
+    """Training or a forecast left the finite numbers."""
+
+    exit_code = 5
+
+
+class OutputError(ForecastError):
+    """A result that could not be written."""
+
+    exit_code = 7
+
+
+class Stopped(ForecastError):
+    """Stopped cleanly at a signal; the same command with --resume auto goes on."""
+
+    exit_code = 75

@@ -1,0 +1,33 @@
+"""Every model by the name it has on the command line."""
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+
+from forecast_cli.config import RunConfig
+from forecast_cli.domain import Domain
+from forecast_cli.errors import ConfigError
+from forecast_cli.models.base import Forecast, ForecastModel, State
+from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
+from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
+from forecast_cli.models.recurrent import RecurrentForecaster
+
+__all__ = ["MODELS", "Forecast", "ForecastModel", "State", "build_model"]
+
+MODELS: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
+    "minconvlstm": partial(RecurrentForecaster, cell=MinConvLSTMCell),
+    "minconvgru": partial(RecurrentForecaster, cell=MinConvGRUCell),
+    "minconvexplstm": partial(RecurrentForecaster, cell=MinConvExpLSTMCell),
+    "convlstm": partial(RecurrentForecaster, cell=ConvLSTMCell),
+    "convgru": partial(RecurrentForecaster, cell=ConvGRUCell),
+}
+
+
+def build_model(config: RunConfig, domain: Domain) -> ForecastModel:
+    """The model that `config.model.name` names, for the fields of `domain`; ConfigError for an unknown name."""
+    name = config.model.name
+    if name not in MODELS:
+        match = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {match[0]}? " if match else ""
+        raise ConfigError(f"model.name: no model '{name}'; {hint}known are {', '.join(MODELS)}.")
+    return MODELS[name](config, domain)

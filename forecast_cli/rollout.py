@@ -1,0 +1,220 @@
+"""Closed-loop forecasts from a trained model, written as they are computed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from forecast_cli.checkpoint import SavedModel
+from forecast_cli.config import config_toml
+from forecast_cli.data.fields import Fields
+from forecast_cli.data.output import NetCDFWriter
+from forecast_cli.domain import Axis, Domain
+from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
+from forecast_cli.models import ForecastModel, State
+
+BLOCK_BYTES = 2**26
+"""Forecast frames held before they are written."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a forecast starts: `init` is the last true frame that the model sees."""
+
+    sample: int
+    init: int
+
+
+def forecast_blocks(model: ForecastModel, context: Tensor, steps: int, block: int) -> Iterator[Tensor]:
+    """The forecast after `context` in blocks of at most `block` frames, (batch, frames, channel, height, width).
+
+    Only one block and the model's state are held at a time, however many steps are asked for.
+    """
+    state: State | None = None
+    while steps > 0:
+        with torch.inference_mode():
+            forecast = model(context, min(block, steps), state=state)
+        yield forecast.fields
+        context, state = forecast.fields[:, -1:], forecast.state
+        steps -= forecast.fields.shape[1]
+
+
+def require_fit(saved: SavedModel, fields: Fields) -> None:
+    """Raise CheckpointError if the fields differ from those the model was trained on in variables, units, grid or time step."""
+    trained, here = saved.domain, fields.domain
+    for name, before, now in _differences(trained, here):
+        raise CheckpointError(f"{fields.source}: {name} is {now}, but the model was trained on {before}.")
+
+
+def _differences(trained: Domain, here: Domain) -> Iterator[tuple[str, object, object]]:
+    for old, new in zip(trained.variables, here.variables, strict=True):
+        if old.units != new.units:
+            yield f"the unit of '{new.name}'", f"'{old.units}'", f"'{new.units}'"
+    if trained.shape != here.shape:
+        yield "the grid", _grid(trained), _grid(here)
+    for old_axis, new_axis in ((trained.y, here.y), (trained.x, here.x)):
+        if old_axis and new_axis and _placed(old_axis) and _placed(new_axis):
+            tolerance = 1e-3 * abs(old_axis.spacing or 1)
+            near = np.allclose([old_axis.first, old_axis.spacing], [new_axis.first, new_axis.spacing], rtol=0, atol=tolerance)  # type: ignore[arg-type]
+            if not near:
+                yield f"'{new_axis.name}'", _described(old_axis), _described(new_axis)
+    old_step, new_step = trained.time_step, here.time_step
+    if old_step.unit != new_step.unit or not np.isclose(old_step.amount, new_step.amount, rtol=1e-3):
+        yield "the time step", old_step, new_step
+
+
+def _grid(domain: Domain) -> str:
+    return f"{domain.shape[1]} x {domain.shape[2]}"
+
+
+def _placed(axis: Axis) -> bool:
+    return axis.first is not None and axis.spacing is not None
+
+
+def _described(axis: Axis) -> str:
+    return f"{axis.first:g} on in steps of {axis.spacing:g}"
+
+
+def choose_starts(
+    saved: SavedModel, fields: Fields, *, context: int, steps: int, init_times: Sequence[str] = (), every: int | None = None
+) -> list[Start]:
+    """The starts of the forecasts: the times asked for, else the default ones.
+
+    Every trajectory starts once, by default after its first `context` frames. A series starts every
+    `every` steps (a quarter of the forecast unless said) where all verifying frames are in the file
+    and were seen neither in training nor in validation.
+    Raises DataError where there are too few frames.
+    """
+    if fields.frames < context:
+        raise DataError(f"{fields.source}: {fields.frames} frames, but context={context}. Supply a longer record.")
+    if init_times:
+        inits = sorted({fields.times.index_of(text) for text in init_times})
+        if inits[0] < context - 1:
+            raise DataError(f"{fields.source}: the start at frame {inits[0]} has only {inits[0] + 1} frames before it, but context={context}.")
+        if fields.is_trajectories and len(inits) > 1:
+            raise ConfigError("--init-time: trajectories take one start. Roll out once for each.")
+        return [Start(sample, init) for sample in range(fields.samples) for init in inits]
+    if fields.is_trajectories:
+        return [Start(sample, context - 1) for sample in range(fields.samples)]
+    first = max(context - 1, first_unseen(saved, fields) - 1)
+    inits = list(range(first, fields.frames - steps, every or max(1, steps // 4)))
+    if not inits:
+        raise DataError(
+            f"{fields.source}: no start leaves {steps} frames in the test part, which begins at frame {first + 1} of {fields.frames}. "
+            "Give fewer --steps, another file, or --init-time (`last` forecasts beyond the file)."
+        )
+    return [Start(0, init) for init in inits]
+
+
+def first_unseen(saved: SavedModel, fields: Fields) -> int:
+    """The first frame after those that trained or validated the model; 0 if the file holds none of them."""
+    times = fields.times
+    seen = [part["times"] for name, part in saved.parts.items() if name in ("training", "validation")]
+    ends = [(times.parse(first), times.parse(last)) for first, last in seen]
+    inside = [i for i, value in enumerate(times.values) if any(first <= value <= last for first, last in ends)]
+    return inside[-1] + 1 if inside else 0
+
+
+def roll_out(
+    saved: SavedModel,
+    fields: Fields,
+    starts: Sequence[Start],
+    path: Path,
+    *,
+    context: int,
+    steps: int,
+    batch_size: int = 16,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Forecast from every start and write the result to `path`, block by block.
+
+    progress: called with (frames written, frames in all).
+    Raises DivergedError if a forecast leaves the finite numbers; nothing is then written.
+    """
+    require_fit(saved, fields)
+    device = saved.model.mean.device
+    block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
+    done = 0
+    with NetCDFWriter(path, overwrite=overwrite) as file:
+        _lay_out(file, saved, fields, starts, context=context, steps=steps, block=block)
+        for first in range(0, len(starts), batch_size):
+            batch = starts[first : first + batch_size]
+            frames = np.stack([fields.read_finite(start.sample, start.init - context + 1, start.init + 1) for start in batch])
+            lead = 0
+            for fields_block in forecast_blocks(saved.model, torch.from_numpy(frames).to(device), steps, block):
+                values = fields_block.cpu().numpy()
+                if not np.isfinite(values).all():
+                    wrong = lead + int(np.flatnonzero(~np.isfinite(values).all(axis=(0, 2, 3, 4)))[0]) + 1
+                    raise DivergedError(f"the forecast left the finite numbers at step {wrong} of {steps}. Forecast fewer --steps, or train further.")
+                _write(file, fields, values, rows=slice(first, first + len(batch)), leads=slice(lead, lead + values.shape[1]))
+                file.sync()
+                lead += values.shape[1]
+                done += len(batch) * values.shape[1]
+                if progress:
+                    progress(done, len(starts) * steps)
+
+
+def _write(file: NetCDFWriter, fields: Fields, values: np.ndarray, *, rows: slice, leads: slice) -> None:
+    grid = [fields.dataset.sizes[name] for name in (fields.roles.y, fields.roles.x) if name]
+    for channel, name in enumerate(fields.names):
+        file.write(name, (rows, leads), values[:, :, channel].reshape(*values.shape[:2], *grid))
+
+
+def _lay_out(
+    file: NetCDFWriter, saved: SavedModel, fields: Fields, starts: Sequence[Start], *, context: int, steps: int, block: int
+) -> None:
+    """Dimensions, coordinates, empty variables and provenance of a forecast file."""
+    times, roles = fields.times, fields.roles
+    inits = [start.init for start in starts]
+    for name, variable in fields.spatial_coordinates().items():
+        file.coordinate(name, variable)
+    file.coordinate("lead_time", times.lead_times(steps))
+    leads = np.arange(1, steps + 1)
+    said = {"standard_name": "forecast_reference_time", "long_name": "time of the last frame that the forecast saw"}
+    if roles.sample:
+        outer = roles.sample
+        samples = fields.dataset[outer].variable[np.array([start.sample for start in starts])]
+        file.coordinate(outer, samples)
+        init = times.variable((), times.at(inits[:1])[0])
+        valid = times.variable("lead_time", times.at(inits[0] + leads))
+    else:
+        outer = "init_time"
+        init = times.variable("init_time", times.at(inits))
+        valid = times.variable(("init_time", "lead_time"), times.at((np.array(inits)[:, None] + leads).ravel()).reshape(-1, steps))
+    init.attrs.update(said)
+    valid.attrs.update({"standard_name": "time", "long_name": "time that the forecast is for"})
+    file.coordinate("init_time", init)
+    file.coordinate("valid_time", valid)
+
+    grid = {name: fields.dataset.sizes[name] for name in (roles.y, roles.x) if name}
+    auxiliary = [name for name in fields.spatial_coordinates() if name not in grid]
+    climatology = saved.model.climatology.cpu().numpy()
+    for channel, name in enumerate(fields.names):
+        source = fields.dataset[name]
+        attributes = {key: value for key, value in source.attrs.items() if key not in ("valid_range", "valid_min", "valid_max", "actual_range")}
+        mapping = source.encoding.get("grid_mapping")
+        attributes |= {"grid_mapping": mapping} if mapping else {}
+        attributes["coordinates"] = " ".join(["valid_time", *(["init_time"] if roles.sample else []), *(a for a in auxiliary if a != mapping)])
+        sizes = {outer: len(starts), "lead_time": steps, **grid}
+        file.field(name, sizes, attributes, chunks=(1, block, *grid.values()))
+        mean = {"long_name": f"mean of {name} over the training part", "units": source.attrs.get("units", "1"), "cell_methods": "time: mean"}
+        file.field(f"{name}_climatology", grid, mean)
+        file.write(f"{name}_climatology", (), climatology[channel].reshape(*grid.values()))
+    file.attributes(
+        {
+            "title": f"Forecast of {', '.join(fields.names)} by {saved.config.model.name}",
+            "forecast_kind": "forecast",
+            "forecast_variables": " ".join(fields.names),
+            "forecast_model": saved.config.model.name,
+            "forecast_context": context,
+            "forecast_weights_sha256": saved.sha256,
+            "forecast_seed": saved.config.training.seed,
+            "forecast_epoch": saved.epoch,
+            "forecast_data": fields.source,
+            "forecast_configuration": config_toml(saved.config),
+        }
+    )

@@ -1,0 +1,52 @@
+"""The linear recurrence of the minimal convolutional RNNs: one signature, several backends.
+
+    h_t = a_t h_(t-1) + (1 - a_t) g(candidate_t),    a_t in (0, 1)
+
+elementwise over (batch, channel, height, width). The gates come as logits:
+
+- (keep,):          a = sigmoid(keep)
+- (forget, input):  a = sigmoid(forget) / (sigmoid(forget) + sigmoid(input))
+
+and g(x) = x + 0.5 for x >= 0, sigmoid(x) for x < 0, so that every hidden value is positive.
+Source: Horuz et al. (2025), arXiv 2508.03614; g after Feng et al. (2024), arXiv 2410.01201.
+"""
+
+import logging
+from collections.abc import Callable
+
+from torch import Tensor
+
+from forecast_cli.errors import ConfigError
+from forecast_cli.scan.fused import fused
+from forecast_cli.scan.reference import log_space, sequential
+
+__all__ = ["BACKENDS", "Gates", "scan"]
+
+Gates = tuple[Tensor] | tuple[Tensor, Tensor]
+Backend = Callable[[Gates, Tensor, Tensor], Tensor]
+
+BACKENDS: dict[str, Backend] = {"sequential": sequential, "log_space": log_space, "fused": fused}
+
+_log = logging.getLogger(__name__)
+_announced: set[str] = set()
+
+
+def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "auto") -> tuple[Tensor, Tensor]:
+    """Hidden states of the recurrence over the whole sequence, and the last of them.
+
+    gates: logits, (keep,) or (forget, input), each (batch, time, channel, height, width).
+    candidate: the candidate before g, of the same shape.
+    initial: the hidden state before the first frame, (batch, channel, height, width), positive.
+    backend: one of BACKENDS, or "auto" (logs what it took, once).
+    Returns (hidden, last), shaped like candidate and initial; differentiable in every argument.
+    Raises ConfigError for an unknown backend.
+    """
+    if backend == "auto":
+        backend = "fused"
+        if backend not in _announced:
+            _announced.add(backend)
+            _log.info("scan backend: %s", backend)
+    if backend not in BACKENDS:
+        raise ConfigError(f"model.scan: no backend '{backend}'. Choose auto, {', '.join(BACKENDS)}.")
+    hidden = BACKENDS[backend](gates, candidate, initial)
+    return hidden, hidden[:, -1]

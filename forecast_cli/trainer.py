@@ -1,0 +1,450 @@
+"""Training: windows in, a run directory out; stoppable at any step and resumable exactly.
+
+All that decides a step is a function of (configuration, epoch, position) or stands in the training
+state, so that a resumed run takes the same steps as one that was never stopped.
+"""
+
+import copy
+import csv
+import io
+import logging
+import math
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from forecast_cli import __version__, checkpoint
+from forecast_cli.config import RunConfig, TrainingConfig
+from forecast_cli.data.fields import Fields
+from forecast_cli.data.output import write_atomically
+from forecast_cli.data.times import show
+from forecast_cli.data.windows import Part, Split, Statistics, Windows, frames_of, order, require_windows, split, statistics
+from forecast_cli.errors import CheckpointError, DivergedError, OutputError, Stopped
+from forecast_cli.models import Forecast, ForecastModel, build_model
+
+PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
+CHECK_EVERY = 50
+"""Steps between looks at whether the loss is finite: a look waits for the device."""
+
+_log = logging.getLogger(__name__)
+
+
+class Reporter(Protocol):
+    """Who watches the training: the command line, or nobody."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None: ...
+    def epoch(self, row: dict[str, float]) -> None: ...
+
+
+@dataclass
+class Progress:
+    """Where the training stands: everything that is neither weights nor optimizer."""
+
+    epoch: int = 0
+    position: int = 0
+    """Steps done in this epoch."""
+    loss_sum: float = 0.0
+    windows_seen: int = 0
+    best: float = math.inf
+    best_epoch: int = 0
+    stale_epochs: int = 0
+    reductions: int = 0
+    """Times that the plateau schedule has cut the learning rate."""
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+def loss_weights(config: RunConfig, device: torch.device) -> Tensor:
+    """Weights of frames 1 .. context + horizon - 1, summing to 1; (time, 1, 1, 1)."""
+    weights = torch.ones(config.data.context + config.data.horizon - 1, 1, 1, 1, device=device)
+    weights[config.data.context - 1 :] = config.training.closed_loop_weight
+    return weights / weights.sum()
+
+
+def weighted_loss(forecast: Forecast, truth: Tensor, scale: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error in units of `scale`, averaged over frames with `weights`.
+
+    truth: frames 1 and on, (batch, context + horizon - 1, channel, height, width).
+    """
+    predicted = torch.cat([forecast.fitted, forecast.fields], dim=1)
+    errors = ((predicted - truth) / scale).square().mean(dim=(0, 2, 3, 4))
+    return (errors * weights.flatten()).sum()
+
+
+def learning_rate(training: TrainingConfig, *, step: int, steps: int, reductions: int) -> float:
+    """The learning rate of a step out of `steps`: warm-up times schedule."""
+    rate = training.learning_rate * min(1.0, (step + 1) / (training.warmup + 1))
+    if training.schedule == "cosine":
+        return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    return rate * PLATEAU_FACTOR**reductions
+
+
+def input_noise(context: Tensor, scale: Tensor, *, deviation: float, seed: int, epoch: int, indices: np.ndarray) -> Tensor:
+    """The context with Gaussian noise of `deviation` times scale; each window's depends on (seed, epoch, index) alone."""
+    if deviation == 0:
+        return context
+    draws = [np.random.default_rng([seed, epoch, int(index), 1]).standard_normal(context.shape[1:], np.float32) for index in indices]
+    return context + deviation * scale * torch.from_numpy(np.stack(draws)).to(context.device)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and model, ready for the first step."""
+
+    config: RunConfig
+    fields: Fields
+    parts: Split
+    training: Windows
+    validation: Windows
+    model: ForecastModel
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.training) // self.config.training.batch_size)
+
+
+def prepare(config: RunConfig, fields: Fields, *, init_from: Path | None = None, summary_only: bool = False) -> Prepared:
+    """Cut the data into windows and build the model.
+
+    summary_only: reads no data, so the model has no statistics.
+    Raises DataError where a part is too short, CheckpointError where `init_from` does not fit.
+    """
+    data, seed = config.data, config.training.seed
+    parts = split(fields, data.split, data.split_along)
+    length = data.context + data.horizon
+    require_windows(parts.training, length, "training", fields, data.context, data.horizon)
+    require_windows(parts.validation, length, "validation", fields, data.context, data.horizon)
+    frames = frames_of(fields, parts[:2], "0" if summary_only else data.memory)
+    shared: dict[str, Any] = {"frames": frames, "length": length, "stride": data.stride, "is_trajectories": fields.is_trajectories}
+
+    torch.manual_seed(seed)
+    model = build_model(config, fields.domain)
+    if not summary_only:
+        pointwise = data.normalize == "pointwise"
+        found: Statistics = statistics(fields, parts.training, frames, pointwise=pointwise)
+        model.set_statistics(**{name: getattr(found, name) for name in Statistics.__dataclass_fields__})
+        if init_from:
+            checkpoint.load_weights(init_from, model)
+            model.set_statistics(climatology=found.climatology)
+    return Prepared(
+        config,
+        fields,
+        parts,
+        Windows(part=parts.training, seed=seed, **shared),
+        Windows(part=parts.validation, **shared),
+        model,
+    )
+
+
+class Trainer:
+    """One training run. `run_to_end` is all that a caller needs."""
+
+    def __init__(self, prepared: Prepared, run: Path, device: torch.device) -> None:
+        self.prepared, self.run, self.device = prepared, run, device
+        self.config, options = prepared.config, prepared.config.training
+        self.model = prepared.model.to(device)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
+        self.optimizer = kind(
+            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=device.type in ("cpu", "cuda")
+        )
+        self.weights = loss_weights(self.config, device)
+        self.progress = Progress()
+
+    @property
+    def best_model(self) -> ForecastModel:
+        """The weights that are validated and saved: averaged ones if asked for."""
+        model: ForecastModel = self.averaged.module if self.averaged else self.model
+        return model
+
+    def run_to_end(self, reporter: Reporter, stop: Callable[[], bool]) -> Progress:
+        """Train what is left. Raises Stopped at a signal and DivergedError at NaN; both leave a good checkpoint."""
+        options = self.config.training
+        while self.progress.epoch < options.epochs and not self._out_of_patience:
+            started = time.perf_counter()
+            self._epoch(reporter, stop)
+            self._close_epoch(time.perf_counter() - started, reporter)
+        return self.progress
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return 0 < self.config.training.patience <= self.progress.stale_epochs
+
+    def _epoch(self, reporter: Reporter, stop: Callable[[], bool]) -> None:
+        progress, options, windows = self.progress, self.config.training, self.prepared.training
+        steps = self.prepared.steps_per_epoch
+        visits = order(len(windows), seed=options.seed, epoch=progress.epoch)
+        pending = torch.zeros((), device=self.device, dtype=torch.float64)
+        self.model.train()
+        while progress.position < steps:
+            indices = visits[progress.position * options.batch_size :][: options.batch_size]
+            pending += self._step(indices) * len(indices)
+            progress.position += 1
+            progress.windows_seen += len(indices)
+            stopping = stop()
+            if stopping or progress.position % CHECK_EVERY == 0 or progress.position == steps:
+                progress.loss_sum += self._finite(pending)
+                pending.zero_()
+            reporter.step(progress.epoch, progress.position, steps)
+            if stopping:
+                self.save_state()
+                raise Stopped(f"stopped at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto.")
+
+    def _step(self, indices: np.ndarray) -> Tensor:
+        progress, data, options = self.progress, self.config.data, self.config.training
+        batch = torch.stack([self.prepared.training(int(index), progress.epoch) for index in indices]).to(self.device, non_blocking=True)
+        context = input_noise(
+            batch[:, : data.context],
+            self.model.scale,
+            deviation=options.input_noise,
+            seed=options.seed,
+            epoch=progress.epoch,
+            indices=indices,
+        )
+        steps = self.prepared.steps_per_epoch
+        rate = learning_rate(
+            options, step=progress.epoch * steps + progress.position, steps=options.epochs * steps, reductions=progress.reductions
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss = weighted_loss(self.model(context, data.horizon), batch[:, 1:], self.model.scale, self.weights)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if options.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        return loss.detach()
+
+    def _finite(self, total: Tensor) -> float:
+        value = float(total)
+        if not math.isfinite(value):
+            kept = f"{self.run / checkpoint.STATE} holds the last good state" if checkpoint.has_state(self.run) else "no epoch was finished"
+            raise DivergedError(
+                f"the loss became {value} in epoch {self.progress.epoch + 1}; {kept}. Lower training.learning_rate or set training.clip."
+            )
+        return value
+
+    def _close_epoch(self, seconds: float, reporter: Reporter) -> None:
+        progress = self.progress
+        row: dict[str, float] = {
+            "epoch": progress.epoch + 1,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "training_loss": progress.loss_sum / progress.windows_seen,
+        }
+        row |= self.validate()
+        score = row.get("validation_loss", row["training_loss"])
+        if not math.isfinite(score):
+            raise DivergedError(f"the validation loss became {score} in epoch {progress.epoch + 1}. Lower training.learning_rate.")
+        row["seconds"] = round(seconds, 3)
+        improved = score < progress.best
+        if improved:
+            progress.best, progress.best_epoch, progress.stale_epochs = score, progress.epoch + 1, 0
+            checkpoint.save_model(
+                self.run, self.best_model, self.config, parts=described_parts(self.prepared), epoch=progress.best_epoch
+            )
+        else:
+            progress.stale_epochs += 1
+            if self.config.training.schedule == "plateau" and progress.stale_epochs % PLATEAU_EPOCHS == 0:
+                progress.reductions += 1
+        progress.rows.append(row)
+        progress.epoch, progress.position, progress.loss_sum, progress.windows_seen = progress.epoch + 1, 0, 0.0, 0
+        self.save_state()
+        _log.info("epoch %s", " ".join(f"{key}={value:.6g}" for key, value in row.items()))
+        reporter.epoch(row | {"best": improved})
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss over the validation windows, and the closed-loop RMSE of each variable in its own unit; empty without any."""
+        windows, data = self.prepared.validation, self.config.data
+        if not len(windows):
+            return {}
+        model = self.best_model.eval()
+        size = max(self.config.training.batch_size, 8)
+        loss = torch.zeros((), device=self.device, dtype=torch.float64)
+        squares = torch.zeros(len(self.prepared.fields.names), device=self.device, dtype=torch.float64)
+        for start in range(0, len(windows), size):
+            indices = range(start, min(start + size, len(windows)))
+            batch = torch.stack([windows(index) for index in indices]).to(self.device)
+            forecast = model(batch[:, : data.context], data.horizon)
+            loss += weighted_loss(forecast, batch[:, 1:], model.scale, self.weights) * len(indices)
+            squares += (forecast.fields - batch[:, data.context :]).double().square().mean(dim=(1, 3, 4)).sum(dim=0)
+        rmse = (squares / len(windows)).sqrt().tolist()
+        return {"validation_loss": loss.item() / len(windows)} | {
+            f"validation_rmse_{name}": value for name, value in zip(self.prepared.fields.names, rmse, strict=True)
+        }
+
+    def save_state(self) -> None:
+        """Write the training state and the metrics that belong to it."""
+        checkpoint.save_state(
+            self.run,
+            {
+                "config": self.config.model_dump(mode="json"),
+                "domain": self.model.domain.to_json(),
+                "model": self.model.state_dict(),
+                "averaged": self.averaged.state_dict() if self.averaged else None,
+                "optimizer": self.optimizer.state_dict(),
+                "progress": asdict(self.progress),
+            },
+        )
+        write_atomically(self.run / checkpoint.METRICS, _as_csv(self.progress.rows))
+
+    def restore(self) -> None:
+        """Go on from the training state in the run directory. Raises CheckpointError if it belongs to another run."""
+        state = checkpoint.load_state(self.run, self.device)
+        if changes := checkpoint.changed_keys(state["config"], self.config):
+            raise CheckpointError(f"{self.run}: was trained with another configuration ({'; '.join(changes)}). Change it back, or choose another run.")
+        if state["domain"] != self.model.domain.to_json():
+            raise CheckpointError(f"{self.run}: was trained on other fields (variables, grid or time step differ).")
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.averaged:
+                self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress = Progress(**state["progress"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self.run / checkpoint.STATE}: does not fit this model ({str(error).splitlines()[0]}).") from error
+
+
+def _as_csv(rows: list[dict[str, float]]) -> bytes:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def described_parts(prepared: Prepared) -> dict[str, Any]:
+    """First and last time, and the samples, of each part that is not empty; `rollout` finds the test part by it."""
+    times = prepared.fields.times
+    described: dict[str, Any] = {}
+    for name, part in zip(Split._fields, prepared.parts, strict=True):
+        if part:
+            first, last = times.values[part.frames[0]], times.values[part.frames[-1]]
+            described[name] = {"times": [show(first), show(last)], "samples": [part.samples.start, part.samples.stop]}
+    return described
+
+
+@contextmanager
+def stop_at_signals() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGINT and SIGTERM only raise a flag; a second signal ends the process at once."""
+    flagged = []
+
+    def handler(number: int, _: FrameType | None) -> None:
+        if flagged:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        flagged.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(flagged)
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def train(
+    config: RunConfig,
+    fields: Fields,
+    run: Path,
+    *,
+    device: torch.device,
+    reporter: Reporter,
+    resume: str = "never",
+    init_from: Path | None = None,
+    overwrite: bool = False,
+) -> Progress:
+    """Train a model and leave it in the directory `run`.
+
+    resume: "never" refuses a directory that holds a run, "auto" goes on with one or starts, "must" goes on with one.
+    Raises ForecastError subclasses; see `Trainer.run_to_end`.
+    """
+    exists = run.exists() and (not run.is_dir() or any(run.iterdir()))
+    resuming = resume != "never" and checkpoint.has_state(run)
+    if resume == "must" and not resuming:
+        raise CheckpointError(f"{run}: there is no {checkpoint.STATE} to resume from. Start with --resume auto or never.")
+    if exists and not resuming and not (resume == "auto" and (run / checkpoint.CONFIG).exists()):
+        if not overwrite or not (run / checkpoint.CONFIG).exists():
+            raise OutputError(f"{run} exists. Choose another name, go on with --resume auto, or replace a run with --overwrite.")
+    trainer = Trainer(prepare(config, fields, init_from=init_from), run, device)
+    if resuming:
+        trainer.restore()
+    elif exists and overwrite:
+        shutil.rmtree(run)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(run / checkpoint.LOG)
+    except OSError as error:
+        raise OutputError(f"{run}: cannot be written ({error.strerror}).") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    package = logging.getLogger("forecast_cli")
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        checkpoint.save_config(run, config)
+        _log.info(
+            "%s %s: forecast_cli %s, torch %s, device %s, data %s",
+            "resuming" if resuming else "starting",
+            config.model.name,
+            __version__,
+            torch.__version__,
+            device,
+            fields.source,
+        )
+        with stop_at_signals() as stop:
+            return trainer.run_to_end(reporter, stop)
+    finally:
+        package.removeHandler(handler)
+        handler.close()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training run would do, told without training: `forecast train --dry-run`."""
+
+    parameters: int
+    training_windows: int
+    validation_windows: int
+    steps_per_epoch: int
+    window_shape: tuple[int, ...]
+    data_bytes: int
+    step_bytes: int
+
+
+def plan(config: RunConfig, fields: Fields) -> Plan:
+    """The plan of a run. `step_bytes` counts parameters, gradients, optimizer and what autograd keeps of one step,
+    found by a step on the meta device, which computes shapes only."""
+    prepared = prepare(config, fields, summary_only=True)
+    data, batch = config.data, config.training.batch_size
+    shape = (batch, data.context + data.horizon, *fields.domain.shape)
+    meta = copy.deepcopy(prepared.model).to("meta")
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        frames = torch.empty(shape, device="meta")
+        weighted_loss(meta(frames[:, : data.context], data.horizon), frames[:, 1:], meta.scale, loss_weights(config, torch.device("meta")))
+    parameters = sum(parameter.numel() for parameter in meta.parameters())
+    held = fields.frame_bytes * sum(len(part.samples) * len(part.frames) for part in prepared.parts[:2])
+    return Plan(
+        parameters, len(prepared.training), len(prepared.validation), prepared.steps_per_epoch, shape, held, 16 * parameters + sum(kept.values())
+    )
+
+
+__all__ = ["Part", "Plan", "Progress", "Trainer", "plan", "prepare", "train"]
