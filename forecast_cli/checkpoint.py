@@ -96,7 +96,9 @@ def load_model(run: Path, device: torch.device | str = "cpu") -> SavedModel:
         raise CheckpointError(f"{run / DESCRIPTION}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{run / DESCRIPTION}: written by another version of forecast, or damaged ({reason}).") from error
+        raise CheckpointError(
+            f"{run / DESCRIPTION}: written by another version of forecast, or damaged ({reason})."
+        ) from error
     digest = load_weights(run, model)
     return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest)
 
@@ -119,7 +121,9 @@ def load_weights(run: Path, model: ForecastModel) -> str:
                 f"{path}: '{name}' is {there}, the model needs {tuple(tensor.shape)}. The run holds another model or other data."
             )
     if extra := sorted(tensors.keys() - expected.keys()):
-        raise CheckpointError(f"{path}: holds '{extra[0]}', which the model does not have. The run holds another model.")
+        raise CheckpointError(
+            f"{path}: holds '{extra[0]}', which the model does not have. The run holds another model."
+        )
     model.load_state_dict(tensors)
     return hashlib.sha256(content).hexdigest()
 
@@ -129,7 +133,9 @@ def _description(run: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). Is {run} a run directory, and has an epoch finished?") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}). Is {run} a run directory, and has an epoch finished?"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: damaged ({error}).") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
@@ -150,9 +156,13 @@ def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}). There is nothing to resume in {run}.") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}). There is nothing to resume in {run}."
+        ) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: damaged, or not a training state ({str(error).splitlines()[0][:120]}).") from error
+        raise CheckpointError(
+            f"{path}: damaged, or not a training state ({str(error).splitlines()[0][:120]})."
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: written by another version of forecast (format {FORMAT} is understood).")
     return state

@@ -155,7 +155,9 @@ def load_config(
     if file:
         layers.append((str(file), read_toml(file)))
     layers += [(f"--set {text}", _assignment(text)) for text in assignments]
-    layers += [(f"--{key.split('.')[1]}", _nested(key, value)) for key, value in (options or {}).items() if value is not None]
+    layers += [
+        (f"--{key.split('.')[1]}", _nested(key, value)) for key, value in (options or {}).items() if value is not None
+    ]
 
     merged: dict[str, dict[str, Any]] = {}
     budget: Mapping[str, Any] = {}
@@ -213,10 +215,25 @@ def _check_keys(content: Mapping[str, Any], origin: str) -> None:
         known = type(sections[section].default).model_fields
         for key in values:
             if key not in known:
-                everywhere = [f"{s}.{k}" for s, field in sections.items() for k in type(field.default).model_fields]
-                here = difflib.get_close_matches(key, known, n=1)
-                hint = f" (did you mean {section}.{here[0]}?)" if here else _nearest(f"{section}.{key}", everywhere)
-                raise ConfigError(f"{origin}: no key '{section}.{key}'{hint}.")
+                raise ConfigError(f"{origin}: no key '{section}.{key}'{_nearest_key(section, key)}.")
+
+
+def _nearest_key(section: str, key: str) -> str:
+    """The most similar key of any section; of equally similar ones that of the same section."""
+    choices = [
+        f"{name}.{known}"
+        for name, field in RunConfig.model_fields.items()
+        for known in type(field.default).model_fields
+    ]
+
+    def similarity(choice: str) -> tuple[float, bool]:
+        name, _, known = choice.partition(".")
+        return difflib.SequenceMatcher(None, key, known).ratio(), name == section
+
+    nearest = max(choices, key=similarity)
+    if similarity(nearest)[0] >= 0.5:
+        return f" (did you mean {nearest}?)"
+    return f". Choose one of {', '.join(choice for choice in choices if choice.startswith(f'{section}.'))}"
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

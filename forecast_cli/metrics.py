@@ -1,15 +1,17 @@
 """Verification: forecasts against the truth, per variable and lead time, beside simple baselines.
 
 Every score is taken over pairs that are present in both fields, with the area of each cell as its
-weight on latitude-longitude grids. Forecasts of one call are compared at the starts they share.
+weight on latitude-longitude grids. Forecasts of one call are compared at the starts and
+lead times they share.
 """
 
 import difflib
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scores.continuous
@@ -17,7 +19,7 @@ import xarray as xr
 
 from forecast_cli.data.fields import Fields, is_latitude, is_longitude, open_fields
 from forecast_cli.data.roles import coordinate_of
-from forecast_cli.domain import TimeStep
+from forecast_cli.data.times import TimeAxis, show
 from forecast_cli.errors import ConfigError, DataError
 
 
@@ -44,12 +46,14 @@ def acc(forecast: xr.DataArray, truth: xr.DataArray, weights: xr.DataArray, clim
     Source: Jolliffe and Stephenson (2011), Forecast Verification, the uncentred form.
     """
     if climatology is None:
-        raise ConfigError("--metric acc needs the climatology that `forecast rollout` writes beside the forecast; this file has none.")
+        raise ConfigError(
+            "--metric acc needs the climatology that `forecast rollout` writes beside the forecast; this file has none."
+        )
     anomaly, true_anomaly = forecast - climatology, truth - climatology
     weights = weights.where((anomaly + true_anomaly).notnull())
     cells = [dimension for dimension in forecast.dims if dimension != "start"]
     product = (weights * anomaly * true_anomaly).sum(cells)
-    norm = np.sqrt((weights * anomaly**2).sum(cells) * (weights * true_anomaly**2).sum(cells))
+    norm = ((weights * anomaly**2).sum(cells) * (weights * true_anomaly**2).sum(cells)) ** 0.5
     return float((product / norm.where(norm > 0)).mean())
 
 
@@ -62,7 +66,8 @@ METRICS: dict[str, Metric] = {"rmse": rmse, "mae": mae, "bias": bias, "acc": acc
 class ForecastFile:
     """A forecast as `forecast rollout` writes it.
 
-    outer: the dimension of the starts, init_time or sample. keys: what tells one start from another.
+    outer: the dimension of the starts, init_time or sample. starts, lead_keys: what tells one start, or
+    one lead time, from another.
     """
 
     label: str
@@ -76,21 +81,39 @@ class ForecastFile:
         return self.dataset.sizes["lead_time"]
 
     @property
-    def keys(self) -> list[tuple[object, object]]:
+    def starts(self) -> list[tuple[object, object]]:
         inits = np.atleast_1d(self.dataset["init_time"].values)
         if self.outer == "init_time":
             return [(None, init) for init in inits.tolist()]
         return [(sample, inits.tolist()[0]) for sample in self.dataset[self.outer].values.tolist()]
 
-    def valid_times(self, start: int) -> np.ndarray:
-        valid = self.dataset["valid_time"]
-        return np.asarray(valid.isel({self.outer: start}).values if self.outer in valid.dims else valid.values)
+    @property
+    def lead_keys(self) -> list[float]:
+        leads = self.dataset["lead_time"].values
+        seconds = leads / np.timedelta64(1, "s") if leads.dtype.kind == "m" else leads
+        return [float(f"{lead:.9g}") for lead in seconds]
+
+    def only(self, starts: Sequence[int], leads: Sequence[int]) -> "ForecastFile":
+        """The forecast cut to some positions along its starts and lead times."""
+        return replace(self, dataset=self.dataset.isel({self.outer: list(starts), "lead_time": list(leads)}))
+
+    @property
+    def valid_times(self) -> np.ndarray:
+        """(start, lead)"""
+        valid = self.dataset["valid_time"].values
+        return np.broadcast_to(valid, (self.dataset.sizes[self.outer], self.leads))
+
+    def read(self, name: str, index: Mapping[str, int | list[int]]) -> np.ndarray:
+        """Values of a variable at positions along init_time or sample, and lead_time; DataError if the file is damaged."""
+        return _read(self.dataset[name].variable.isel(index), str(self.path))
 
 
 def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
     """Open a forecast file lazily; DataError if it is not one."""
     try:
-        dataset = xr.open_dataset(path, engine="netcdf4", cache=False)
+        # A plain number of days or seconds stays a number; lead_time says itself that it is a duration.
+        durations = xr.coders.CFTimedeltaCoder(decode_via_units=False)
+        dataset = xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except (OSError, RuntimeError, ValueError) as error:
@@ -129,29 +152,29 @@ def evaluate(
     for name in metrics:
         if name not in METRICS:
             match = difflib.get_close_matches(name, METRICS, n=1)
-            raise ConfigError(f"--metric {name}: {f'did you mean {match[0]}? ' if match else ''}known are {', '.join(METRICS)}.")
+            raise ConfigError(
+                f"--metric {name}: {f'did you mean {match[0]}? ' if match else ''}known are {', '.join(METRICS)}."
+            )
     cycles = {name: _baseline(name) for name in baselines}
     _require_distinct([*(forecast.label for forecast in forecasts), *baselines])
     truth = open_fields(truth_files, variables=forecasts[0].variables, dims=dims, select=select)
-    common, leads = _common(forecasts)
-    rows = {forecast.label: [forecast.keys.index(key) for key in common] for forecast in forecasts}
-    lead_forecast = min(forecasts, key=lambda forecast: forecast.leads)
-    alignment = _align(lead_forecast, rows[lead_forecast.label], truth, leads)
+    forecasts = _shared(forecasts)
+    alignment = _align(forecasts[0], truth)
     weights = cell_weights(truth)
 
-    labels = [*rows, *baselines]
-    shape = (len(labels), len(metrics), len(forecasts[0].variables), leads)
+    labels = [*(forecast.label for forecast in forecasts), *baselines]
+    shape = (len(labels), len(metrics), len(forecasts[0].variables), forecasts[0].leads)
     table, counts = np.full(shape, np.nan), np.zeros((len(labels), *shape[2:]), int)
     for v, name in enumerate(forecasts[0].variables):
         climatology = _climatology(forecasts[0], name, truth)
-        for lead in range(leads):
+        for lead in range(forecasts[0].leads):
             true = _truth(truth, name, alignment.sample, alignment.valid[:, lead])
             for m, label in enumerate(labels):
                 if label in cycles:
                     predicted = _baseline_field(cycles[label], truth, name, alignment, lead, climatology, true)
                 else:
-                    forecast = next(forecast for forecast in forecasts if forecast.label == label)
-                    predicted = _forecast_field(forecast, name, rows[label], lead, true)
+                    values = forecasts[m].read(name, {"lead_time": lead})
+                    predicted = true.copy(data=values)
                 counts[m, v, lead] = int((predicted.notnull() & true.notnull()).sum())
                 for k, metric in enumerate(metrics):
                     if counts[m, v, lead]:
@@ -160,7 +183,7 @@ def evaluate(
                             table[m, k, v, lead] = METRICS[metric](predicted, true, weights, climatology)
     if not counts[: len(forecasts)].any():
         raise DataError(f"{truth.source}: has no value where the forecast has one: the truth is missing everywhere.")
-    return _scores(table, counts, labels, metrics, forecasts, truth, leads, len(common))
+    return _scores(table, counts, labels, metrics, forecasts, truth)
 
 
 def _baseline(name: str) -> int:
@@ -169,7 +192,9 @@ def _baseline(name: str) -> int:
         return 0
     match = re.fullmatch(r"persistence(?::([1-9]\d*))?", name)
     if not match:
-        raise ConfigError(f"--baseline {name}: known are persistence, persistence:N (repeat the last N steps) and climatology.")
+        raise ConfigError(
+            f"--baseline {name}: known are persistence, persistence:N (repeat the last N steps) and climatology."
+        )
     return int(match[1] or 1)
 
 
@@ -179,54 +204,97 @@ def _require_distinct(labels: Sequence[str]) -> None:
         raise ConfigError(f"two forecasts or baselines are called '{twice}'. Name the forecasts: --label A --label B.")
 
 
-def _common(forecasts: Sequence[ForecastFile]) -> tuple[list[tuple[object, object]], int]:
+def _shared(forecasts: Sequence[ForecastFile]) -> list[ForecastFile]:
+    """The forecasts, each cut to the starts and lead times that all have; DataError if there are none."""
     first = forecasts[0]
     for other in forecasts[1:]:
         if other.variables != first.variables:
-            raise DataError(f"{other.path}: forecasts {', '.join(other.variables)}, but {first.path} {', '.join(first.variables)}.")
-    shared = set(first.keys).intersection(*(forecast.keys for forecast in forecasts[1:]))
-    if not shared:
-        raise DataError("the forecasts share no start (init_time and sample), so they cannot be compared. Evaluate them one by one.")
-    return [key for key in first.keys if key in shared], min(forecast.leads for forecast in forecasts)
+            raise DataError(
+                f"{other.path}: forecasts {', '.join(other.variables)}, but {first.path} {', '.join(first.variables)}."
+            )
+    starts = set(first.starts).intersection(*(forecast.starts for forecast in forecasts[1:]))
+    leads = set(first.lead_keys).intersection(*(forecast.lead_keys for forecast in forecasts[1:]))
+    if not starts or not leads:
+        what = "lead time" if starts else "start (init_time and sample)"
+        raise DataError(f"the forecasts share no {what}, so they cannot be compared. Evaluate them one by one.")
+    cut = []
+    for forecast in forecasts:
+        there = {key: row for row, key in enumerate(forecast.starts)}
+        rows = [there[key] for key in first.starts if key in starts]
+        cut.append(forecast.only(rows, [i for i, key in enumerate(forecast.lead_keys) if key in leads]))
+    return cut
 
 
-def _align(forecast: ForecastFile, rows: Sequence[int], truth: Fields, leads: int) -> Alignment:
+def _align(forecast: ForecastFile, truth: Fields) -> Alignment:
     """Find the frames of the truth at a forecast's times; DataError if there is not one."""
     if truth.is_trajectories != (forecast.outer != "init_time"):
         raise DataError(f"{truth.source}: one of forecast and truth has trajectories, the other a series.")
-    if forecast.dataset[forecast.variables[0]].shape[2:] != truth.dataset[forecast.variables[0]].shape[-forecast.dataset[forecast.variables[0]].ndim + 2 :]:
-        raise DataError(f"{truth.source}: the grid is not that of {forecast.path}.")
-    known = _comparable(truth.times.values, truth.times.step)
-    samples = np.zeros(len(rows), int)
+    _require_same_fields(forecast, truth)
+    starts = forecast.dataset.sizes[forecast.outer]
+    samples = np.zeros(starts, int)
     if truth.roles.sample:
-        there = truth.dataset[truth.roles.sample].values.tolist()
-        numbers = forecast.dataset[forecast.outer].values[list(rows)].tolist()
-        samples = np.array([there.index(number) if number in there else -1 for number in numbers])
-    valid = np.stack([_find(known, forecast.valid_times(row)[:leads], truth) for row in rows])
-    inits = np.atleast_1d(forecast.dataset["init_time"].values)
-    init = _find(known, inits[list(rows)] if forecast.outer == "init_time" else np.repeat(inits, len(rows)), truth)
-    if (valid < 0).all() or (samples < 0).all():
-        span = f"{forecast.valid_times(rows[0])[0]} to {forecast.valid_times(rows[-1])[leads - 1]}"
-        raise DataError(f"{truth.source}: the truth does not overlap the forecast ({span}). Give the file that covers these times and samples.")
+        there = {number: i for i, number in enumerate(truth.dataset[truth.roles.sample].values.tolist())}
+        samples = np.array([there.get(number, -1) for number in forecast.dataset[forecast.outer].values.tolist()])
+    valid = _find(truth.times, forecast.valid_times)
+    init = _find(truth.times, np.broadcast_to(forecast.dataset["init_time"].values, starts))
     valid[samples < 0] = -1
+    if (valid < 0).all():
+        span = f"{show(forecast.valid_times[0, 0])} to {show(forecast.valid_times[-1, -1])}"
+        raise DataError(
+            f"{truth.source}: the truth does not overlap the forecast ({span}). Give the file that covers these times and samples."
+        )
     return Alignment(samples, init, valid)
 
 
-def _comparable(values: np.ndarray, step: TimeStep) -> dict[object, int]:
-    return {_key(value, step): i for i, value in enumerate(values)}
+def _require_same_fields(forecast: ForecastFile, truth: Fields) -> None:
+    """Raise DataError if grid or units of the forecast are not those of the truth."""
+    for variable in truth.domain.variables:
+        field = forecast.dataset[variable.name]
+        units = str(field.attrs.get("units", ""))
+        if units != variable.units:
+            raise DataError(
+                f"{truth.source}: the unit of '{variable.name}' is '{variable.units}', but '{units}' in {forecast.path}."
+            )
+        grid = _grid(truth)
+        there = [truth.dataset.sizes[name] for name in grid]
+        if list(field.shape[2:]) != there:
+            raise DataError(f"{truth.source}: the grid is {there}, but {list(field.shape[2:])} in {forecast.path}.")
+        for theirs, ours in zip(map(str, field.dims[2:]), grid, strict=True):
+            if (
+                theirs in forecast.dataset.coords
+                and ours in truth.dataset.coords
+                and not _near(forecast.dataset[theirs].values, truth.dataset[ours].values)
+            ):
+                raise DataError(f"{truth.source}: the cells along '{ours}' are not where those of {forecast.path} are.")
 
 
-def _key(value: object, step: TimeStep) -> object:
-    """Numbers are the same time within a thousandth of a step; dates to the second."""
-    if isinstance(value, np.datetime64):
-        return value.astype("datetime64[s]").item()
-    if isinstance(value, (float, int, np.number)):
-        return round(float(value) / (1e-3 * step.amount))
-    return value
+def _near(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two coordinates agree within a thousandth of a cell; other things than numbers are not compared."""
+    if first.dtype.kind not in "fiu" or second.dtype.kind not in "fiu":
+        return True
+    spacing = np.abs(np.diff(second.astype(float))).min(initial=np.inf)
+    return np.allclose(first, second, rtol=0, atol=1e-3 * spacing if np.isfinite(spacing) else np.inf)
 
 
-def _find(known: Mapping[object, int], values: np.ndarray, truth: Fields) -> np.ndarray:
-    return np.array([known.get(_key(value, truth.times.step), -1) for value in values])
+def _find(times: TimeAxis, wanted: np.ndarray) -> np.ndarray:
+    """The frames at some times, within a thousandth of a step; -1 where there is none."""
+    try:
+        known, wanted = _elapsed(times.values, times.values[0]), _elapsed(wanted, times.values[0])
+    except TypeError:  # dates of another calendar, or dates and numbers
+        return np.full(wanted.shape, -1)
+    nearest = np.searchsorted((known[1:] + known[:-1]) / 2, wanted)
+    slack = 1e-3 * np.diff(known).min() if len(known) > 1 else 0.0
+    return np.where(np.abs(known[nearest] - wanted) <= slack, nearest, -1)
+
+
+def _elapsed(values: np.ndarray, origin: Any) -> np.ndarray:
+    """Time since `origin`: seconds between dates, the axis's own unit between numbers."""
+    difference = values - origin
+    if difference.dtype.kind == "m":
+        return np.asarray(difference / np.timedelta64(1, "s"))
+    if difference.dtype.kind == "O":
+        return np.vectorize(lambda delta: delta.total_seconds(), otypes=[float])(difference)
+    return difference
 
 
 def _truth(truth: Fields, name: str, samples: np.ndarray, frames: np.ndarray) -> xr.DataArray:
@@ -234,38 +302,55 @@ def _truth(truth: Fields, name: str, samples: np.ndarray, frames: np.ndarray) ->
     variable = truth.dataset[name].variable
     index = {truth.roles.time: np.maximum(frames, 0)}
     if truth.roles.sample is None:
-        values = variable.isel(index).values
+        values = _read(variable.isel(index), truth.source)
     else:
-        pairs = {truth.roles.sample: xr.Variable("start", np.maximum(samples, 0)), truth.roles.time: xr.Variable("start", np.maximum(frames, 0))}
-        values = variable.isel(pairs).values
+        pairs = {
+            truth.roles.sample: xr.Variable("start", np.maximum(samples, 0)),
+            truth.roles.time: xr.Variable("start", np.maximum(frames, 0)),
+        }
+        values = _read(variable.isel(pairs), truth.source)
     missing = (frames < 0) | (samples < 0)
-    values = np.where(missing.reshape(-1, *(1,) * (values.ndim - 1)), np.nan, values).astype(np.float64)
+    values = np.where(missing.reshape(-1, *(1,) * (values.ndim - 1)), np.nan, values)
     return xr.DataArray(values, dims=("start", *_grid(truth)))
+
+
+def _read(variable: xr.Variable, source: str) -> np.ndarray:
+    """The values of a part of a file as float64; DataError if the file is damaged there."""
+    try:
+        return np.asarray(variable.values, np.float64)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{source}: cannot be read to its end ({str(error).splitlines()[0]}): the file is damaged."
+        ) from error
 
 
 def _grid(truth: Fields) -> list[str]:
     return [name for name in (truth.roles.y, truth.roles.x) if name]
 
 
-def _forecast_field(forecast: ForecastFile, name: str, rows: Sequence[int], lead: int, like: xr.DataArray) -> xr.DataArray:
-    values = forecast.dataset[name].isel({forecast.outer: list(rows), "lead_time": lead}).values
-    return like.copy(data=values.astype(np.float64))
-
-
 def _climatology(forecast: ForecastFile, name: str, truth: Fields) -> xr.DataArray | None:
     if f"{name}_climatology" not in forecast.dataset:
         return None
-    return xr.DataArray(forecast.dataset[f"{name}_climatology"].values.astype(np.float64), dims=_grid(truth))
+    return xr.DataArray(forecast.read(f"{name}_climatology", {}), dims=_grid(truth))
 
 
 def _baseline_field(
-    cycle: int, truth: Fields, name: str, alignment: Alignment, lead: int, climatology: xr.DataArray | None, like: xr.DataArray
+    cycle: int,
+    truth: Fields,
+    name: str,
+    alignment: Alignment,
+    lead: int,
+    climatology: xr.DataArray | None,
+    like: xr.DataArray,
 ) -> xr.DataArray:
     if cycle == 0:
         if climatology is None:
-            raise ConfigError("--baseline climatology needs the climatology that `forecast rollout` writes; this file has none.")
+            raise ConfigError(
+                "--baseline climatology needs the climatology that `forecast rollout` writes; this file has none."
+            )
         return climatology.broadcast_like(like)
-    frames = alignment.init - cycle + 1 + lead % cycle
+    steps = alignment.valid[:, lead] - alignment.init
+    frames = alignment.init - cycle + 1 + (steps - 1) % cycle
     return _truth(truth, name, alignment.sample, np.where(alignment.init < 0, -1, frames))
 
 
@@ -296,12 +381,9 @@ def _scores(
     metrics: Sequence[str],
     forecasts: Sequence[ForecastFile],
     truth: Fields,
-    leads: int,
-    starts: int,
 ) -> xr.Dataset:
-    lead_time = min(forecasts, key=lambda forecast: forecast.leads).dataset["lead_time"].variable[:leads]
     units = {variable.name: variable.units for variable in truth.domain.variables}
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {
             "score": (
                 ("model", "metric", "variable", "lead_time"),
@@ -314,19 +396,20 @@ def _scores(
             "model": list(labels),
             "metric": list(metrics),
             "variable": list(units),
-            "lead_time": lead_time,
+            "lead_time": forecasts[0].dataset["lead_time"].variable,
             "units": ("variable", [units[name] for name in units], {"long_name": "unit of the variable"}),
         },
         attrs={
             "forecast_kind": "scores",
-            "averaging": "; ".join(f"{name}: {' '.join((METRICS[name].__doc__ or '').split(chr(10))[0].split())}" for name in metrics),
+            "averaging": "; ".join(
+                f"{name}: {' '.join((METRICS[name].__doc__ or '').split(chr(10))[0].split())}" for name in metrics
+            ),
             "weights": "cell area" if truth.domain.grid == "latitude-longitude" else "equal",
-            "starts": starts,
+            "starts": len(forecasts[0].starts),
             "truth": truth.source,
             "forecasts": " ".join(str(forecast.path) for forecast in forecasts),
         },
     )
-    return dataset
 
 
 def lead_times(dataset: xr.Dataset) -> tuple[list[float], str]:
@@ -335,7 +418,10 @@ def lead_times(dataset: xr.Dataset) -> tuple[list[float], str]:
     if variable.dtype.kind != "m":
         return variable.values.astype(float).tolist(), str(variable.attrs.get("units", "1"))
     seconds = variable.values / np.timedelta64(1, "s")
-    unit, size = next(((u, s) for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if (seconds % s == 0).all()), ("seconds", 1))
+    unit, size = next(
+        ((u, s) for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if (seconds % s == 0).all()),
+        ("seconds", 1),
+    )
     return (seconds / size).tolist(), unit
 
 
@@ -347,11 +433,13 @@ def as_json(dataset: xr.Dataset) -> dict[str, object]:
         for metric in dataset["metric"].values.tolist():
             for variable in dataset["variable"].values.tolist():
                 row = dataset["score"].sel(model=model, metric=metric, variable=variable).values
-                table.setdefault(model, {}).setdefault(metric, {})[variable] = [None if np.isnan(x) else float(x) for x in row]
+                table.setdefault(model, {}).setdefault(metric, {})[variable] = [
+                    None if np.isnan(x) else float(x) for x in row
+                ]
     return {"lead_time": leads, "lead_time_units": units, "scores": table}
 
 
 def truth_of(forecast: ForecastFile, truth: Fields, variable: str, start: int, leads: Sequence[int]) -> np.ndarray:
     """The truth (lead, y, x) of one forecast at some lead times, NaN where it has no frame."""
-    alignment = _align(forecast, [start], truth, forecast.leads)
+    alignment = _align(forecast.only([start], range(forecast.leads)), truth)
     return _truth(truth, variable, np.repeat(alignment.sample, len(leads)), alignment.valid[0, list(leads)]).values

@@ -50,17 +50,15 @@ def require_fit(saved: SavedModel, fields: Fields) -> None:
 
 
 def _differences(trained: Domain, here: Domain) -> Iterator[tuple[str, object, object]]:
-    for old, new in zip(trained.variables, here.variables, strict=True):
-        if old.units != new.units:
-            yield f"the unit of '{new.name}'", f"'{old.units}'", f"'{new.units}'"
+    for before, now in zip(trained.variables, here.variables, strict=True):
+        if before.units != now.units:
+            yield f"the unit of '{now.name}'", f"'{before.units}'", f"'{now.units}'"
     if trained.shape != here.shape:
         yield "the grid", _grid(trained), _grid(here)
     for old_axis, new_axis in ((trained.y, here.y), (trained.x, here.x)):
-        if old_axis and new_axis and _placed(old_axis) and _placed(new_axis):
-            tolerance = 1e-3 * abs(old_axis.spacing or 1)
-            near = np.allclose([old_axis.first, old_axis.spacing], [new_axis.first, new_axis.spacing], rtol=0, atol=tolerance)  # type: ignore[arg-type]
-            if not near:
-                yield f"'{new_axis.name}'", _described(old_axis), _described(new_axis)
+        old, new = _place(old_axis), _place(new_axis)
+        if old and new and not np.allclose(old, new, rtol=0, atol=1e-3 * abs(old[1])):
+            yield f"'{new_axis.name if new_axis else ''}'", _described(old), _described(new)
     old_step, new_step = trained.time_step, here.time_step
     if old_step.unit != new_step.unit or not np.isclose(old_step.amount, new_step.amount, rtol=1e-3):
         yield "the time step", old_step, new_step
@@ -70,16 +68,23 @@ def _grid(domain: Domain) -> str:
     return f"{domain.shape[1]} x {domain.shape[2]}"
 
 
-def _placed(axis: Axis) -> bool:
-    return axis.first is not None and axis.spacing is not None
+def _place(axis: Axis | None) -> tuple[float, float] | None:
+    """First coordinate and spacing of an even axis."""
+    return None if axis is None or axis.first is None or axis.spacing is None else (axis.first, axis.spacing)
 
 
-def _described(axis: Axis) -> str:
-    return f"{axis.first:g} on in steps of {axis.spacing:g}"
+def _described(place: tuple[float, float]) -> str:
+    return f"{place[0]:g} on in steps of {place[1]:g}"
 
 
 def choose_starts(
-    saved: SavedModel, fields: Fields, *, context: int, steps: int, init_times: Sequence[str] = (), every: int | None = None
+    saved: SavedModel,
+    fields: Fields,
+    *,
+    context: int,
+    steps: int,
+    init_times: Sequence[str] = (),
+    every: int | None = None,
 ) -> list[Start]:
     """The starts of the forecasts: the times asked for, else the default ones.
 
@@ -93,7 +98,9 @@ def choose_starts(
     if init_times:
         inits = sorted({fields.times.index_of(text) for text in init_times})
         if inits[0] < context - 1:
-            raise DataError(f"{fields.source}: the start at frame {inits[0]} has only {inits[0] + 1} frames before it, but context={context}.")
+            raise DataError(
+                f"{fields.source}: the start at frame {inits[0]} has only {inits[0] + 1} frames before it, but context={context}."
+            )
         if fields.is_trajectories and len(inits) > 1:
             raise ConfigError("--init-time: trajectories take one start. Roll out once for each.")
         return [Start(sample, init) for sample in range(fields.samples) for init in inits]
@@ -143,14 +150,24 @@ def roll_out(
         _lay_out(file, saved, fields, starts, context=context, steps=steps, block=block)
         for first in range(0, len(starts), batch_size):
             batch = starts[first : first + batch_size]
-            frames = np.stack([fields.read_finite(start.sample, start.init - context + 1, start.init + 1) for start in batch])
+            frames = np.stack(
+                [fields.read_finite(start.sample, start.init - context + 1, start.init + 1) for start in batch]
+            )
             lead = 0
             for fields_block in forecast_blocks(saved.model, torch.from_numpy(frames).to(device), steps, block):
                 values = fields_block.cpu().numpy()
                 if not np.isfinite(values).all():
                     wrong = lead + int(np.flatnonzero(~np.isfinite(values).all(axis=(0, 2, 3, 4)))[0]) + 1
-                    raise DivergedError(f"the forecast left the finite numbers at step {wrong} of {steps}. Forecast fewer --steps, or train further.")
-                _write(file, fields, values, rows=slice(first, first + len(batch)), leads=slice(lead, lead + values.shape[1]))
+                    raise DivergedError(
+                        f"the forecast left the finite numbers at step {wrong} of {steps}. Forecast fewer --steps, or train further."
+                    )
+                _write(
+                    file,
+                    fields,
+                    values,
+                    rows=slice(first, first + len(batch)),
+                    leads=slice(lead, lead + values.shape[1]),
+                )
                 file.sync()
                 lead += values.shape[1]
                 done += len(batch) * values.shape[1]
@@ -165,7 +182,14 @@ def _write(file: NetCDFWriter, fields: Fields, values: np.ndarray, *, rows: slic
 
 
 def _lay_out(
-    file: NetCDFWriter, saved: SavedModel, fields: Fields, starts: Sequence[Start], *, context: int, steps: int, block: int
+    file: NetCDFWriter,
+    saved: SavedModel,
+    fields: Fields,
+    starts: Sequence[Start],
+    *,
+    context: int,
+    steps: int,
+    block: int,
 ) -> None:
     """Dimensions, coordinates, empty variables and provenance of a forecast file."""
     times, roles = fields.times, fields.roles
@@ -184,7 +208,9 @@ def _lay_out(
     else:
         outer = "init_time"
         init = times.variable("init_time", times.at(inits))
-        valid = times.variable(("init_time", "lead_time"), times.at((np.array(inits)[:, None] + leads).ravel()).reshape(-1, steps))
+        valid = times.variable(
+            ("init_time", "lead_time"), times.at((np.array(inits)[:, None] + leads).ravel()).reshape(-1, steps)
+        )
     init.attrs.update(said)
     valid.attrs.update({"standard_name": "time", "long_name": "time that the forecast is for"})
     file.coordinate("init_time", init)
@@ -195,13 +221,23 @@ def _lay_out(
     climatology = saved.model.climatology.cpu().numpy()
     for channel, name in enumerate(fields.names):
         source = fields.dataset[name]
-        attributes = {key: value for key, value in source.attrs.items() if key not in ("valid_range", "valid_min", "valid_max", "actual_range")}
+        attributes = {
+            key: value
+            for key, value in source.attrs.items()
+            if key not in ("valid_range", "valid_min", "valid_max", "actual_range")
+        }
         mapping = source.encoding.get("grid_mapping")
         attributes |= {"grid_mapping": mapping} if mapping else {}
-        attributes["coordinates"] = " ".join(["valid_time", *(["init_time"] if roles.sample else []), *(a for a in auxiliary if a != mapping)])
+        attributes["coordinates"] = " ".join(
+            ["valid_time", *(["init_time"] if roles.sample else []), *(a for a in auxiliary if a != mapping)]
+        )
         sizes = {outer: len(starts), "lead_time": steps, **grid}
         file.field(name, sizes, attributes, chunks=(1, block, *grid.values()))
-        mean = {"long_name": f"mean of {name} over the training part", "units": source.attrs.get("units", "1"), "cell_methods": "time: mean"}
+        mean = {
+            "long_name": f"mean of {name} over the training part",
+            "units": source.attrs.get("units", "1"),
+            "cell_methods": "time: mean",
+        }
         file.field(f"{name}_climatology", grid, mean)
         file.write(f"{name}_climatology", (), climatology[channel].reshape(*grid.values()))
     file.attributes(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from forecast_cli.data.output import NetCDFWriter
+from forecast_cli.data.output import FieldType, NetCDFWriter
 from forecast_cli.equations.navier_stokes import NavierStokes, coarsened, random_vorticity
 from forecast_cli.errors import ConfigError, DivergedError
 
@@ -62,7 +62,7 @@ def simulate_navier_stokes(
     interval = duration / plan.frames
     time_step = plan.time_step or 6.4 / plan.grid
     flow = NavierStokes(plan.grid, plan.viscosity, dtype=plan.dtype, device=plan.device)
-    dtype = "f8" if plan.dtype == torch.float64 else "f4"
+    dtype: FieldType = "f8" if plan.dtype == torch.float64 else "f4"
 
     with NetCDFWriter(path, overwrite=overwrite) as file:
         file.attributes(

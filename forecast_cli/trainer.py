@@ -4,7 +4,6 @@ All that decides a step is a function of (configuration, epoch, position) or sta
 state, so that a resumed run takes the same steps as one that was never stopped.
 """
 
-import copy
 import csv
 import io
 import logging
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -25,15 +24,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from forecast_cli import __version__, checkpoint
-from forecast_cli.config import RunConfig, TrainingConfig
+from forecast_cli.config import RunConfig
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_atomically
 from forecast_cli.data.times import show
-from forecast_cli.data.windows import Part, Split, Statistics, Windows, frames_of, order, require_windows, split, statistics
+from forecast_cli.data.windows import Split, order
 from forecast_cli.errors import CheckpointError, DivergedError, OutputError, Stopped
-from forecast_cli.models import Forecast, ForecastModel, build_model
+from forecast_cli.models import ForecastModel
+from forecast_cli.objective import PLATEAU_EPOCHS, input_noise, learning_rate, loss_weights, weighted_loss
+from forecast_cli.planning import Prepared, prepare
 
-PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 CHECK_EVERY = 50
 """Steps between looks at whether the loss is finite: a look waits for the device."""
 
@@ -64,88 +64,6 @@ class Progress:
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
-def loss_weights(config: RunConfig, device: torch.device) -> Tensor:
-    """Weights of frames 1 .. context + horizon - 1, summing to 1; (time, 1, 1, 1)."""
-    weights = torch.ones(config.data.context + config.data.horizon - 1, 1, 1, 1, device=device)
-    weights[config.data.context - 1 :] = config.training.closed_loop_weight
-    return weights / weights.sum()
-
-
-def weighted_loss(forecast: Forecast, truth: Tensor, scale: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error in units of `scale`, averaged over frames with `weights`.
-
-    truth: frames 1 and on, (batch, context + horizon - 1, channel, height, width).
-    """
-    predicted = torch.cat([forecast.fitted, forecast.fields], dim=1)
-    errors = ((predicted - truth) / scale).square().mean(dim=(0, 2, 3, 4))
-    return (errors * weights.flatten()).sum()
-
-
-def learning_rate(training: TrainingConfig, *, step: int, steps: int, reductions: int) -> float:
-    """The learning rate of a step out of `steps`: warm-up times schedule."""
-    rate = training.learning_rate * min(1.0, (step + 1) / (training.warmup + 1))
-    if training.schedule == "cosine":
-        return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    return rate * PLATEAU_FACTOR**reductions
-
-
-def input_noise(context: Tensor, scale: Tensor, *, deviation: float, seed: int, epoch: int, indices: np.ndarray) -> Tensor:
-    """The context with Gaussian noise of `deviation` times scale; each window's depends on (seed, epoch, index) alone."""
-    if deviation == 0:
-        return context
-    draws = [np.random.default_rng([seed, epoch, int(index), 1]).standard_normal(context.shape[1:], np.float32) for index in indices]
-    return context + deviation * scale * torch.from_numpy(np.stack(draws)).to(context.device)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Data and model, ready for the first step."""
-
-    config: RunConfig
-    fields: Fields
-    parts: Split
-    training: Windows
-    validation: Windows
-    model: ForecastModel
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.training) // self.config.training.batch_size)
-
-
-def prepare(config: RunConfig, fields: Fields, *, init_from: Path | None = None, summary_only: bool = False) -> Prepared:
-    """Cut the data into windows and build the model.
-
-    summary_only: reads no data, so the model has no statistics.
-    Raises DataError where a part is too short, CheckpointError where `init_from` does not fit.
-    """
-    data, seed = config.data, config.training.seed
-    parts = split(fields, data.split, data.split_along)
-    length = data.context + data.horizon
-    require_windows(parts.training, length, "training", fields, data.context, data.horizon)
-    require_windows(parts.validation, length, "validation", fields, data.context, data.horizon)
-    frames = frames_of(fields, parts[:2], "0" if summary_only else data.memory)
-    shared: dict[str, Any] = {"frames": frames, "length": length, "stride": data.stride, "is_trajectories": fields.is_trajectories}
-
-    torch.manual_seed(seed)
-    model = build_model(config, fields.domain)
-    if not summary_only:
-        pointwise = data.normalize == "pointwise"
-        found: Statistics = statistics(fields, parts.training, frames, pointwise=pointwise)
-        model.set_statistics(**{name: getattr(found, name) for name in Statistics.__dataclass_fields__})
-        if init_from:
-            checkpoint.load_weights(init_from, model)
-            model.set_statistics(climatology=found.climatology)
-    return Prepared(
-        config,
-        fields,
-        parts,
-        Windows(part=parts.training, seed=seed, **shared),
-        Windows(part=parts.validation, **shared),
-        model,
-    )
-
-
 class Trainer:
     """One training run. `run_to_end` is all that a caller needs."""
 
@@ -153,10 +71,15 @@ class Trainer:
         self.prepared, self.run, self.device = prepared, run, device
         self.config, options = prepared.config, prepared.config.training
         self.model = prepared.model.to(device)
-        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
+        self.averaged = (
+            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
+        )
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
         self.optimizer = kind(
-            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=device.type in ("cpu", "cuda")
+            self.model.parameters(),
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
         )
         self.weights = loss_weights(self.config, device)
         self.progress = Progress()
@@ -164,8 +87,7 @@ class Trainer:
     @property
     def best_model(self) -> ForecastModel:
         """The weights that are validated and saved: averaged ones if asked for."""
-        model: ForecastModel = self.averaged.module if self.averaged else self.model
-        return model
+        return cast(ForecastModel, self.averaged.module) if self.averaged else self.model
 
     def run_to_end(self, reporter: Reporter, stop: Callable[[], bool]) -> Progress:
         """Train what is left. Raises Stopped at a signal and DivergedError at NaN; both leave a good checkpoint."""
@@ -198,11 +120,15 @@ class Trainer:
             reporter.step(progress.epoch, progress.position, steps)
             if stopping:
                 self.save_state()
-                raise Stopped(f"stopped at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto.")
+                raise Stopped(
+                    f"stopped at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto."
+                )
 
     def _step(self, indices: np.ndarray) -> Tensor:
         progress, data, options = self.progress, self.config.data, self.config.training
-        batch = torch.stack([self.prepared.training(int(index), progress.epoch) for index in indices]).to(self.device, non_blocking=True)
+        batch = torch.stack([self.prepared.training(int(index), progress.epoch) for index in indices]).to(
+            self.device, non_blocking=True
+        )
         context = input_noise(
             batch[:, : data.context],
             self.model.scale,
@@ -213,13 +139,16 @@ class Trainer:
         )
         steps = self.prepared.steps_per_epoch
         rate = learning_rate(
-            options, step=progress.epoch * steps + progress.position, steps=options.epochs * steps, reductions=progress.reductions
+            options,
+            step=progress.epoch * steps + progress.position,
+            steps=options.epochs * steps,
+            reductions=progress.reductions,
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
         loss = weighted_loss(self.model(context, data.horizon), batch[:, 1:], self.model.scale, self.weights)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if options.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
         self.optimizer.step()
@@ -230,7 +159,11 @@ class Trainer:
     def _finite(self, total: Tensor) -> float:
         value = float(total)
         if not math.isfinite(value):
-            kept = f"{self.run / checkpoint.STATE} holds the last good state" if checkpoint.has_state(self.run) else "no epoch was finished"
+            kept = (
+                f"{self.run / checkpoint.STATE} holds the last good state"
+                if checkpoint.has_state(self.run)
+                else "no epoch was finished"
+            )
             raise DivergedError(
                 f"the loss became {value} in epoch {self.progress.epoch + 1}; {kept}. Lower training.learning_rate or set training.clip."
             )
@@ -246,7 +179,9 @@ class Trainer:
         row |= self.validate()
         score = row.get("validation_loss", row["training_loss"])
         if not math.isfinite(score):
-            raise DivergedError(f"the validation loss became {score} in epoch {progress.epoch + 1}. Lower training.learning_rate.")
+            raise DivergedError(
+                f"the validation loss became {score} in epoch {progress.epoch + 1}. Lower training.learning_rate."
+            )
         row["seconds"] = round(seconds, 3)
         improved = score < progress.best
         if improved:
@@ -304,7 +239,9 @@ class Trainer:
         """Go on from the training state in the run directory. Raises CheckpointError if it belongs to another run."""
         state = checkpoint.load_state(self.run, self.device)
         if changes := checkpoint.changed_keys(state["config"], self.config):
-            raise CheckpointError(f"{self.run}: was trained with another configuration ({'; '.join(changes)}). Change it back, or choose another run.")
+            raise CheckpointError(
+                f"{self.run}: was trained with another configuration ({'; '.join(changes)}). Change it back, or choose another run."
+            )
         if state["domain"] != self.model.domain.to_json():
             raise CheckpointError(f"{self.run}: was trained on other fields (variables, grid or time step differ).")
         try:
@@ -314,7 +251,9 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.run / checkpoint.STATE}: does not fit this model ({str(error).splitlines()[0]}).") from error
+            raise CheckpointError(
+                f"{self.run / checkpoint.STATE}: does not fit this model ({str(error).splitlines()[0]})."
+            ) from error
 
 
 def _as_csv(rows: list[dict[str, float]]) -> bytes:
@@ -340,7 +279,7 @@ def described_parts(prepared: Prepared) -> dict[str, Any]:
 @contextmanager
 def stop_at_signals() -> Iterator[Callable[[], bool]]:
     """Inside, SIGINT and SIGTERM only raise a flag; a second signal ends the process at once."""
-    flagged = []
+    flagged: list[int] = []
 
     def handler(number: int, _: FrameType | None) -> None:
         if flagged:
@@ -354,6 +293,22 @@ def stop_at_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _claim(run: Path, *, resume: str, overwrite: bool) -> bool:
+    """Whether to resume what is in `run`. Raises ForecastError where it may neither be resumed nor replaced."""
+    resuming = resume != "never" and checkpoint.has_state(run)
+    if resume == "must" and not resuming:
+        raise CheckpointError(
+            f"{run}: there is no {checkpoint.STATE} to resume from. Start with --resume auto or never."
+        )
+    exists = run.exists() and (not run.is_dir() or any(run.iterdir()))
+    is_run = (run / checkpoint.CONFIG).exists()
+    if exists and not resuming and not (is_run and (overwrite or resume == "auto")):
+        raise OutputError(
+            f"{run} exists. Choose another name, go on with --resume auto, or replace a run with --overwrite."
+        )
+    return resuming
 
 
 def train(
@@ -372,17 +327,11 @@ def train(
     resume: "never" refuses a directory that holds a run, "auto" goes on with one or starts, "must" goes on with one.
     Raises ForecastError subclasses; see `Trainer.run_to_end`.
     """
-    exists = run.exists() and (not run.is_dir() or any(run.iterdir()))
-    resuming = resume != "never" and checkpoint.has_state(run)
-    if resume == "must" and not resuming:
-        raise CheckpointError(f"{run}: there is no {checkpoint.STATE} to resume from. Start with --resume auto or never.")
-    if exists and not resuming and not (resume == "auto" and (run / checkpoint.CONFIG).exists()):
-        if not overwrite or not (run / checkpoint.CONFIG).exists():
-            raise OutputError(f"{run} exists. Choose another name, go on with --resume auto, or replace a run with --overwrite.")
+    resuming = _claim(run, resume=resume, overwrite=overwrite)
     trainer = Trainer(prepare(config, fields, init_from=init_from), run, device)
     if resuming:
         trainer.restore()
-    elif exists and overwrite:
+    elif overwrite and run.exists():
         shutil.rmtree(run)
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -409,42 +358,3 @@ def train(
     finally:
         package.removeHandler(handler)
         handler.close()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a training run would do, told without training: `forecast train --dry-run`."""
-
-    parameters: int
-    training_windows: int
-    validation_windows: int
-    steps_per_epoch: int
-    window_shape: tuple[int, ...]
-    data_bytes: int
-    step_bytes: int
-
-
-def plan(config: RunConfig, fields: Fields) -> Plan:
-    """The plan of a run. `step_bytes` counts parameters, gradients, optimizer and what autograd keeps of one step,
-    found by a step on the meta device, which computes shapes only."""
-    prepared = prepare(config, fields, summary_only=True)
-    data, batch = config.data, config.training.batch_size
-    shape = (batch, data.context + data.horizon, *fields.domain.shape)
-    meta = copy.deepcopy(prepared.model).to("meta")
-    kept: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        frames = torch.empty(shape, device="meta")
-        weighted_loss(meta(frames[:, : data.context], data.horizon), frames[:, 1:], meta.scale, loss_weights(config, torch.device("meta")))
-    parameters = sum(parameter.numel() for parameter in meta.parameters())
-    held = fields.frame_bytes * sum(len(part.samples) * len(part.frames) for part in prepared.parts[:2])
-    return Plan(
-        parameters, len(prepared.training), len(prepared.validation), prepared.steps_per_epoch, shape, held, 16 * parameters + sum(kept.values())
-    )
-
-
-__all__ = ["Part", "Plan", "Progress", "Trainer", "plan", "prepare", "train"]

@@ -21,13 +21,23 @@ def info(
     from forecast_cli.data.fields import open_fields
 
     fields = open_fields(
-        files, variables=shared.names(variable) or (), dims=shared.dims_of(dims), select=shared.assignments(select, "--select")
+        files,
+        variables=shared.names(variable) or (),
+        dims=shared.dims_of(dims),
+        select=shared.assignments(select, "--select"),
     )
     found = _understood(fields)
     if json_:
         shared.print_json(found)
         return
-    rows = [("variables", "; ".join(f"{v['name']} [{v['units'] or 'no unit'}], {v['missing']:.2%} missing" for v in found["variables"]))]
+    rows = [
+        (
+            "variables",
+            "; ".join(
+                f"{v['name']} [{v['units'] or 'no unit'}], {v['missing']:.2%} missing" for v in found["variables"]
+            ),
+        )
+    ]
     rows += [(role, _axis(axis)) for role, axis in found["dimensions"].items() if axis]
     rows += [
         ("squeezed", ", ".join(found["squeezed"])),
@@ -61,18 +71,40 @@ def _understood(fields: "Fields") -> dict[str, Any]:
     shares = missing_shares(fields)
     dimensions: dict[str, Any] = {
         "sample": {"name": roles.sample, "size": fields.samples} if roles.sample else None,
-        "time": {"name": roles.time, "size": fields.frames, "first": show(times.values[0]), "last": show(times.values[-1])},
+        "time": {
+            "name": roles.time,
+            "size": fields.frames,
+            "first": show(times.values[0]),
+            "last": show(times.values[-1]),
+        },
     }
     for role, axis in (("y", domain.y), ("x", domain.x)):
         if axis is None:
             dimensions[role] = None
             continue
-        last = None if axis.first is None or axis.spacing is None else float(f"{axis.first + axis.spacing * (axis.size - 1):.7g}")
-        dimensions[role] = {"name": axis.name, "size": axis.size, "first": axis.first, "last": last, "spacing": axis.spacing, "units": axis.units}
+        last = (
+            None
+            if axis.first is None or axis.spacing is None
+            else float(f"{axis.first + axis.spacing * (axis.size - 1):.7g}")
+        )
+        dimensions[role] = {
+            "name": axis.name,
+            "size": axis.size,
+            "first": axis.first,
+            "last": last,
+            "spacing": axis.spacing,
+            "units": axis.units,
+        }
     return {
         "source": fields.source,
         "variables": [
-            {"name": v.name, "units": v.units, "long_name": v.long_name, "standard_name": v.standard_name, "missing": share}
+            {
+                "name": v.name,
+                "units": v.units,
+                "long_name": v.long_name,
+                "standard_name": v.standard_name,
+                "missing": share,
+            }
             for v, share in zip(domain.variables, shares, strict=True)
         ],
         "dimensions": dimensions,

@@ -12,10 +12,15 @@ from forecast_cli.errors import ConfigError, DataError
 def plot(
     file: Annotated[str, typer.Argument(help="Scores, a forecast, or a data file.")],
     output: shared.Output,
-    truth: Annotated[list[str] | None, typer.Option("--truth", help="For a forecast: the truth, to draw truth, forecast and error.")] = None,
+    truth: Annotated[
+        list[str] | None, typer.Option("--truth", help="For a forecast: the truth, to draw truth, forecast and error.")
+    ] = None,
     variable: Annotated[str | None, typer.Option(help="Variable to draw. [default: the first]")] = None,
     start: Annotated[int, typer.Option(help="Which forecast (or sample) of the file, from 0; -1 is the last.")] = 0,
-    lead: Annotated[str | None, typer.Option(help="Steps (of a data file: frames) to draw, such as 1,6,24. [default: five, spread evenly]")] = None,
+    lead: Annotated[
+        str | None,
+        typer.Option(help="Steps (of a data file: frames) to draw, such as 1,6,24. [default: five, spread evenly]"),
+    ] = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
     overwrite: shared.Overwrite = False,
@@ -43,13 +48,15 @@ def plot(
         name = _one_of(variable, forecast.variables)
         leads = [step - 1 for step in _steps(lead, forecast.leads, first=1)]
         row = _position(start, forecast.dataset.sizes[forecast.outer], "--start")
-        known = truth_of(forecast, open_fields(truth, variables=[name], **options), name, row, leads) if truth else None  # type: ignore[arg-type]
+        known = truth_of(forecast, open_fields(truth, variables=[name], **options), name, row, leads) if truth else None
         plots.plot_forecast(forecast, known, output, variable=name, start=row, leads=leads, overwrite=overwrite)
     elif kind != "scores":
-        fields = open_fields([file], variables=[variable] if variable else (), **options)  # type: ignore[arg-type]
+        fields = open_fields([file], variables=[variable] if variable else (), **options)
         frames = _steps(lead, fields.frames, first=0)
         sample = _position(start, fields.samples, "--start")
-        plots.plot_fields(fields, output, variable=_one_of(variable, fields.names), sample=sample, frames=frames, overwrite=overwrite)
+        plots.plot_fields(
+            fields, output, variable=_one_of(variable, fields.names), sample=sample, frames=frames, overwrite=overwrite
+        )
     shared.say(f"{output}: written")
 
 

@@ -14,10 +14,20 @@ def rollout(
     data: Annotated[list[str], typer.Option("--data", help=shared.DATA_HELP)],
     output: shared.Output,
     context: Annotated[int | None, typer.Option(help="True frames that the model sees. [default: as trained]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Frames to forecast. [default: to the end of a trajectory; the horizon of a series]")] = None,
-    lead_time: Annotated[str | None, typer.Option(help="Instead of --steps: 14d, 36h, 6mo, or a number in the file's time unit.")] = None,
-    init_time: Annotated[list[str] | None, typer.Option(help="Time of the last true frame, or `last` to forecast beyond the file (repeat).")] = None,
-    init_every: Annotated[int | None, typer.Option(help="Steps between starts in a series. [default: a quarter of the forecast]")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Frames to forecast. [default: to the end of a trajectory; the horizon of a series]"),
+    ] = None,
+    lead_time: Annotated[
+        str | None, typer.Option(help="Instead of --steps: 14d, 36h, 6mo, or a number in the file's time unit.")
+    ] = None,
+    init_time: Annotated[
+        list[str] | None,
+        typer.Option(help="Time of the last true frame, or `last` to forecast beyond the file (repeat)."),
+    ] = None,
+    init_every: Annotated[
+        int | None, typer.Option(help="Steps between starts in a series. [default: a quarter of the forecast]")
+    ] = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
     batch_size: Annotated[int, typer.Option(help="Forecasts computed together.")] = 16,
@@ -35,7 +45,12 @@ def rollout(
     from forecast_cli.devices import resolve_device
     from forecast_cli.rollout import choose_starts, require_fit, roll_out
 
-    for name, value in (("--context", context), ("--steps", steps), ("--init-every", init_every), ("--batch-size", batch_size)):
+    for name, value in (
+        ("--context", context),
+        ("--steps", steps),
+        ("--init-every", init_every),
+        ("--batch-size", batch_size),
+    ):
         if value is not None and value < 1:
             raise ConfigError(f"{name} {value}: expected at least 1.")
     if steps and lead_time:
@@ -44,7 +59,12 @@ def rollout(
     saved = load_model(run, resolve_device(device))
     trained = saved.config.data
     chosen = {**trained.select, **(shared.assignments(select, "--select") or {})}
-    fields = open_fields(data, variables=[v.name for v in saved.domain.variables], dims=shared.dims_of(dims) or trained.dims, select=chosen)
+    fields = open_fields(
+        data,
+        variables=[v.name for v in saved.domain.variables],
+        dims=shared.dims_of(dims) or trained.dims,
+        select=chosen,
+    )
     require_fit(saved, fields)
     context = context or trained.context
     if lead_time:
@@ -53,8 +73,25 @@ def rollout(
     starts = choose_starts(saved, fields, context=context, steps=steps, init_times=init_time or (), every=init_every)
     with shared.progress_line("forecasting", "frames") as progress:
         roll_out(
-            saved, fields, starts, output, context=context, steps=steps, batch_size=batch_size, overwrite=overwrite, progress=progress
+            saved,
+            fields,
+            starts,
+            output,
+            context=context,
+            steps=steps,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            progress=progress,
         )
-    shared.say(f"{output}: {len(starts)} forecast{'s' if len(starts) != 1 else ''} of {steps} steps of {fields.domain.time_step}, context {context}")
+    count = f"{len(starts)} forecast{'s' if len(starts) != 1 else ''}"
+    shared.say(f"{output}: {count} of {steps} steps of {fields.domain.time_step}, context {context}")
     if json_:
-        shared.print_json({"output": str(output), "model": saved.config.model.name, "starts": len(starts), "steps": steps, "context": context})
+        shared.print_json(
+            {
+                "output": str(output),
+                "model": saved.config.model.name,
+                "starts": len(starts),
+                "steps": steps,
+                "context": context,
+            }
+        )

@@ -14,9 +14,20 @@ from forecast_cli.errors import ConfigError
 
 DATA_HELP = "NetCDF or HDF5 files: paths, quoted globs, file.h5:/path/inside."
 
-Variables = Annotated[list[str] | None, typer.Option("--variable", help="Variable to use, in this order (repeat, or a,b). [default: all on the largest grid]")]
-Dims = Annotated[str | None, typer.Option("--dims", help="Roles of dimensions where they cannot be told: time=t,y=lat,x=lon,sample=n.")]
-Select = Annotated[list[str] | None, typer.Option("--select", help="Pick along a dimension: level=500, sample=0:10, time=1990:1999 (repeat).")]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variable", help="Variable to use, in this order (repeat, or a,b). [default: all on the largest grid]"
+    ),
+]
+Dims = Annotated[
+    str | None,
+    typer.Option("--dims", help="Roles of dimensions where they cannot be told: time=t,y=lat,x=lon,sample=n."),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option("--select", help="Pick along a dimension: level=500, sample=0:10, time=1990:1999 (repeat)."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the output's name.")]

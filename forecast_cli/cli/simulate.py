@@ -14,7 +14,9 @@ def navier_stokes(
     grid: Annotated[int, typer.Option(help="Points along each side of the unit torus.")] = 64,
     coarsen: Annotated[int, typer.Option(help="Block size of the means that are written.")] = 4,
     frames: Annotated[int, typer.Option(help="Frames a flow.")] = 50,
-    duration: Annotated[float | None, typer.Option(help="Time of the last frame. [default: one time unit a frame]")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Time of the last frame. [default: one time unit a frame]")
+    ] = None,
     viscosity: Annotated[float, typer.Option(help="Kinematic viscosity.")] = 1e-3,
     time_step: Annotated[float | None, typer.Option(help="Longest step of the solver. [default: 6.4 / grid]")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial vorticity.")] = 0,
@@ -33,11 +35,22 @@ def navier_stokes(
     if dtype not in kinds:
         raise ConfigError(f"--dtype {dtype}: expected {' or '.join(kinds)}.")
     plan = NavierStokesPlan(
-        samples, grid, coarsen, frames, duration, viscosity, time_step, seed, dtype=kinds[dtype], device=resolve_device(device)
+        samples,
+        grid,
+        coarsen,
+        frames,
+        duration,
+        viscosity,
+        time_step,
+        seed,
+        dtype=kinds[dtype],
+        device=resolve_device(device),
     )
     with shared.progress_line("simulating", "samples") as progress:
         simulate_navier_stokes(plan, output, overwrite=overwrite, progress=progress)
     cells = grid // coarsen
     shared.say(f"{output}: {samples} flows of {frames} frames on {cells} x {cells} cells")
     if json_:
-        shared.print_json({"output": str(output), "samples": samples, "frames": frames, "height": cells, "width": cells})
+        shared.print_json(
+            {"output": str(output), "samples": samples, "frames": frames, "height": cells, "width": cells}
+        )

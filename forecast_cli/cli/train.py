@@ -18,7 +18,9 @@ def train(
     data: Annotated[list[str], typer.Argument(help=shared.DATA_HELP)],
     output: Annotated[Path, typer.Option("-o", "--output", help="Run directory to create.")],
     variable: shared.Variables = None,
-    model: Annotated[str | None, typer.Option(help="minconvlstm, minconvgru, minconvexplstm, convlstm or convgru.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="minconvlstm, minconvgru, minconvexplstm, convlstm or convgru.")
+    ] = None,
     hidden: Annotated[str | None, typer.Option(help="Channels of each layer: 4x40 or 32,32,64.")] = None,
     context: Annotated[int | None, typer.Option(help="True frames that the model sees.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Closed-loop frames in the loss.")] = None,
@@ -26,13 +28,20 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
-    split: Annotated[str | None, typer.Option(help="Training,validation,test: fractions, counts or ranges 1979:2014,2015:2016,2017:2018.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Training,validation,test: fractions, counts or ranges 1979:2014,2015:2016,2017:2018."),
+    ] = None,
     split_along: Annotated[str | None, typer.Option(help="time or sample.")] = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
-    preset: Annotated[str | None, typer.Option(help="navier-stokes, navier-stokes-s15, navier-stokes-s25 or geopotential.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="navier-stokes, navier-stokes-s15, navier-stokes-s25 or geopotential.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with [data], [model] and [training].")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, such as training.clip=0.5 (repeat).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, such as training.clip=0.5 (repeat).")
+    ] = None,
     resume: Annotated[str, typer.Option(help="never, auto (go on or start) or must.")] = "never",
     init_from: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
     device: shared.Device = "auto",
@@ -42,7 +51,8 @@ def train(
 ) -> None:
     """Train a model on gridded fields and leave it in a run directory."""
     from forecast_cli.config import load_config
-    from forecast_cli.data.fields import expand, open_fields
+    from forecast_cli.data.fields import open_fields
+    from forecast_cli.data.files import expand
 
     if resume not in ("never", "auto", "must"):
         raise ConfigError(f"--resume {resume}: expected never, auto or must.")
@@ -85,9 +95,16 @@ def train(
             init_from=init_from,
             overwrite=overwrite,
         )
-    shared.say(f"{output}: best epoch {progress.best_epoch} of {progress.epoch}, {_score_name(progress.rows)} {progress.best:.4g}")
+    shared.say(
+        f"{output}: best epoch {progress.best_epoch} of {progress.epoch}, {_score_name(progress.rows)} {progress.best:.4g}"
+    )
     if json_:
-        result = {"run": str(output), "epochs": progress.epoch, "best_epoch": progress.best_epoch, "best": progress.best}
+        result = {
+            "run": str(output),
+            "epochs": progress.epoch,
+            "best_epoch": progress.best_epoch,
+            "best": progress.best,
+        }
         shared.print_json(result | {"seconds": round(time.monotonic() - started, 1), "last": progress.rows[-1]})
 
 
@@ -100,13 +117,17 @@ def _print_plan(config: "RunConfig", fields: "Fields", as_json: bool) -> None:
 
     from forecast_cli.config import config_toml
     from forecast_cli.data.windows import parse_bytes
-    from forecast_cli.trainer import plan
+    from forecast_cli.planning import plan
 
     found = plan(config, fields)
     if as_json:
         shared.print_json(asdict(found) | {"config": config.model_dump(mode="json")})
         return
-    held = "held in memory" if found.data_bytes <= parse_bytes(config.data.memory) else f"read window by window (data.memory = {config.data.memory})"
+    held = (
+        "held in memory"
+        if found.data_bytes <= parse_bytes(config.data.memory)
+        else f"read window by window (data.memory = {config.data.memory})"
+    )
     steps = found.steps_per_epoch * config.training.epochs
     shared.say(config_toml(config))
     shared.say(f"model       {config.model.name}, {found.parameters:,} parameters")
@@ -146,5 +167,9 @@ class _Reporter:
         parts = [f"epoch {row['epoch']}/{self.epochs}", f"training {row['training_loss']:.4g}"]
         if "validation_loss" in row:
             parts.append(f"validation {row['validation_loss']:.4g}" + (" (best)" if row["best"] else ""))
-            parts += [f"rmse {key.removeprefix('validation_rmse_')} {value:.4g}" for key, value in row.items() if key.startswith("validation_rmse_")]
+            parts += [
+                f"rmse {key.removeprefix('validation_rmse_')} {value:.4g}"
+                for key, value in row.items()
+                if key.startswith("validation_rmse_")
+            ]
         shared.say(", ".join(parts) + f"; {done / elapsed:.3g} steps/s, {shared.duration(left)} left")

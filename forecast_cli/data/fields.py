@@ -1,21 +1,17 @@
 """Opening NetCDF and HDF5 files as labelled, lazy fields with a known meaning of every dimension."""
 
-import glob
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-import h5py
 import numpy as np
 import xarray as xr
 
+from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest
-from forecast_cli.data.times import TimeAxis, time_axis, without_times
+from forecast_cli.data.times import TimeAxis, bounds, time_axis, without_times
 from forecast_cli.domain import Axis, Boundary, Domain, GridKind, Variable
 from forecast_cli.errors import DataError
-
-_HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +52,19 @@ class Fields:
 
     def read(self, sample: int, start: int, stop: int) -> np.ndarray:
         """Frames start..stop-1 of one sample as float32 (time, channel, height, width), missing values as NaN."""
-        index = {self.roles.time: slice(start, stop)}
+        index: dict[str, slice | int] = {self.roles.time: slice(start, stop)}
         if self.roles.sample:
             index |= {self.roles.sample: sample}
         _, height, width = self.domain.shape
         frames = np.empty((stop - start, len(self.names), height, width), np.float32)
         for channel, name in enumerate(self.names):
-            values = self.dataset[name].variable.isel(index).values
+            try:
+                values: np.ndarray = self.dataset[name].variable.isel(index).values
+            except (OSError, RuntimeError) as error:
+                raise DataError(
+                    f"{self.source}: '{name}' cannot be read from frame {start} on ({str(error).splitlines()[0]}). "
+                    "The file is damaged: copy or download it again."
+                ) from error
             frames[:, channel] = values.reshape(stop - start, height, width)
         return frames
 
@@ -82,7 +84,11 @@ class Fields:
     def spatial_coordinates(self) -> dict[str, xr.Variable]:
         """The file's coordinates that depend on the grid alone, to be carried to the output."""
         grid = {dimension for dimension in (self.roles.y, self.roles.x) if dimension}
-        return {str(name): c.variable for name, c in self.dataset.coords.items() if set(c.dims) <= grid and str(name) != self.times.name}
+        return {
+            str(name): c.variable
+            for name, c in self.dataset.coords.items()
+            if set(c.dims) <= grid and str(name) != self.times.name
+        }
 
 
 def open_fields(
@@ -102,13 +108,14 @@ def open_fields(
     """
     places = expand(files)
     source = places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
-    opened = [_open(place) for place in places]
+    opened = [open_place(place) for place in places]
     wanted = tuple(variables) or next((names for _, names in opened if names), ())
     names = _choose(opened[0][0], wanted, dims or {}, places[0])
     roles, _ = find_roles(opened[0][0], names, dims or {}, places[0], selected=select or ())
     dataset = _join([_only(ds, names, place) for (ds, _), place in zip(opened, places, strict=True)], roles, source)
     sample = roles.sample or ("sample" if "sample" in dataset.dims else None)
-    if sample and sample not in dataset.coords:  # a selection keeps the numbers that the samples had in the file
+    if sample and (sample not in dataset.coords or not dataset.indexes[sample].is_unique):
+        # Numbers that a selection keeps; joined files that each count from 0 are counted on.
         dataset = dataset.assign_coords({sample: np.arange(dataset.sizes[sample])})
     for dimension, choice in (select or {}).items():
         dataset = _select(dataset, roles, dimension, choice, source)
@@ -116,95 +123,35 @@ def open_fields(
     return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source)
 
 
-def expand(files: Iterable[str]) -> list[str]:
-    """Paths with globs written out; DataError for one that matches nothing."""
-    places: list[str] = []
-    for text in files:
-        if any(sign in text for sign in "*?["):
-            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - patterns may be absolute
-            if not matches:
-                raise DataError(f"{text}: no file matches this pattern.")
-            places += matches
-        else:
-            places.append(text)
-    if not places:
-        raise DataError("no data file given.")
-    return places
-
-
-def _open(place: str) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """The dataset of a file, and the one variable that the place itself names."""
-    path, group = _split_place(place)
-    try:
-        with path.open("rb") as file:
-            signature = file.read(8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    if not signature:
-        raise DataError(f"{path}: the file is empty.")
-    if signature != _HDF5 and not signature.startswith(_CLASSIC):
-        raise DataError(f"{path}: neither NetCDF nor HDF5 (it starts with {signature!r}).")
-
-    names: tuple[str, ...] = ()
-    try:
-        if group:
-            group, names = _group_and_dataset(path, group)
-        times = xr.coders.CFDatetimeCoder(use_cftime=None)
-        dataset = xr.open_dataset(
-            path, engine="netcdf4", group=group or None, decode_times=times, decode_timedelta=False, decode_coords="all", cache=False
-        )
-    except (ValueError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: the times cannot be decoded ({reason}). Correct their units attribute.") from error
-    except (OSError, RuntimeError, AttributeError) as error:
-        raise DataError(f"{path}: damaged or truncated ({str(error).splitlines()[0]}).") from error
-    if not dataset.data_vars:
-        raise DataError(f"{place}: no fields here.{_elsewhere(path) if signature == _HDF5 else ''}")
-    return dataset, names
-
-
-def _split_place(place: str) -> tuple[Path, str]:
-    """'file.h5:/group/dataset' as file and inner path."""
-    before, colon, inside = place.rpartition(":/")
-    return (Path(before), inside.strip("/")) if colon and Path(before).is_file() else (Path(place), "")
-
-
-def _group_and_dataset(path: Path, inside: str) -> tuple[str, tuple[str, ...]]:
-    with h5py.File(path) as file:
-        if inside not in file:
-            raise DataError(f"{path}: no '/{inside}' in it.{_elsewhere(path)}")
-        if isinstance(file[inside], h5py.Group):
-            return inside, ()
-    group, _, name = inside.rpartition("/")
-    return group, (name,)
-
-
-def _elsewhere(path: Path) -> str:
-    found: list[str] = []
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) and item.ndim > 1 else None)
-    return f" Datasets in the file: {', '.join(f'{path}:/{name}' for name in found[:6])}." if found else ""
-
-
 def _choose(dataset: xr.Dataset, wanted: Sequence[str], dims: Mapping[str, str], source: str) -> tuple[str, ...]:
     """The variables to forecast: those asked for, or all that share the dimensions of the largest."""
     fields = {
         str(name): variable
         for name, variable in dataset.data_vars.items()
-        if variable.dtype.kind in "fiu" and variable.ndim >= 2 and set(dims.values()) - {dims.get("sample")} <= set(variable.dims)
+        if variable.dtype.kind in "fiu" and variable.ndim >= 2
     }
     for name in wanted:
         if name not in dataset.data_vars:
-            raise DataError(f"{source}: no variable '{name}'{nearest(name, fields)}. Variables: {', '.join(fields) or 'none'}.")
+            raise DataError(
+                f"{source}: no variable '{name}'{nearest(name, fields)}. Variables: {', '.join(fields) or 'none'}."
+            )
         if name not in fields:
-            raise DataError(f"{source}: variable '{name}' is not a field of numbers over time and space. Fields: {', '.join(fields)}.")
+            raise DataError(
+                f"{source}: variable '{name}' is not a field of numbers over time and space. Fields: {', '.join(fields)}."
+            )
     if wanted:
         sets = {frozenset(dataset[name].dims) for name in wanted}
         if len(sets) > 1:
-            raise DataError(f"{source}: the variables {', '.join(wanted)} have different dimensions: choose some of the same with --variable.")
+            raise DataError(
+                f"{source}: the variables {', '.join(wanted)} have different dimensions: choose some of the same with --variable."
+            )
         return tuple(wanted)
+    given = set(dims.values()) - {dims.get("sample")}
+    fields = {name: variable for name, variable in fields.items() if given <= set(variable.dims)} or fields
     if not fields:
-        raise DataError(f"{source}: no variable with at least two dimensions. It has {', '.join(map(str, dataset.data_vars)) or 'none'}.")
+        raise DataError(
+            f"{source}: no variable with at least two dimensions. It has {', '.join(map(str, dataset.data_vars)) or 'none'}."
+        )
     most = max(variable.ndim for variable in fields.values())
     largest = [name for name, variable in fields.items() if variable.ndim == most]
     if len({frozenset(fields[name].dims) for name in largest}) > 1:
@@ -218,8 +165,8 @@ def _only(dataset: xr.Dataset, names: Sequence[str], source: str) -> xr.Dataset:
     if missing:
         raise DataError(f"{source}: no variable '{missing[0]}', which the first file has.")
     # One-dimensional variables may be coordinates under another name, such as t(time).
-    kept = [name for name, variable in dataset.data_vars.items() if name in names or variable.ndim == 1]
-    return dataset[kept]
+    along = [name for name, variable in dataset.data_vars.items() if variable.ndim == 1]
+    return dataset[[*names, *along]].set_coords(along)
 
 
 def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
@@ -229,7 +176,8 @@ def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
     chunked = [dataset.chunk({}) for dataset in datasets]
     times = [coordinate_of(dataset, roles.time, "time") for dataset in datasets]
     same = all(
-        dataset.sizes[roles.time] == datasets[0].sizes[roles.time] and (time is None or times[0] is not None and time.equals(times[0]))
+        dataset.sizes[roles.time] == datasets[0].sizes[roles.time]
+        and (time is None or (times[0] is not None and time.equals(times[0])))
         for dataset, time in zip(datasets, times, strict=True)
     )
     along = roles.sample or ("sample" if same else roles.time)
@@ -237,9 +185,18 @@ def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
         order = sorted(range(len(times)), key=lambda i: times[i].values[0])  # type: ignore[union-attr]
         chunked = [chunked[i] for i in order]
     try:
-        return xr.concat(chunked, along, data_vars="minimal" if along in datasets[0].dims else "all", coords="minimal", compat="override", join="exact")
+        return xr.concat(
+            chunked,
+            along,
+            data_vars="minimal" if along in datasets[0].dims else "all",
+            coords="minimal",
+            compat="override",
+            join="exact",
+        )
     except ValueError as error:
-        raise DataError(f"{source}: the files do not fit together along '{along}' ({str(error).splitlines()[0]}).") from error
+        raise DataError(
+            f"{source}: the files do not fit together along '{along}' ({str(error).splitlines()[0]})."
+        ) from error
 
 
 def _select(dataset: xr.Dataset, roles: Roles, dimension: str, choice: str, source: str) -> xr.Dataset:
@@ -252,17 +209,17 @@ def _select(dataset: xr.Dataset, roles: Roles, dimension: str, choice: str, sour
     if dimension not in dataset.dims:
         dimension = known.get(dimension) or dimension
     if dimension not in dataset.dims:
-        raise DataError(f"{source}: --select {dimension}={choice}: no such dimension{nearest(dimension, map(str, dataset.dims))}. "
-                        f"Dimensions: {', '.join(map(str, dataset.dims))}.")
+        raise DataError(
+            f"{source}: --select {dimension}={choice}: no such dimension{nearest(dimension, map(str, dataset.dims))}. "
+            f"Dimensions: {', '.join(map(str, dataset.dims))}."
+        )
     coordinate = coordinate_of(dataset, dimension, "time" if dimension == roles.time else "")
     size = dataset.sizes[dimension]
     start, colon, stop = choice.partition(":")
     try:
         if dimension == roles.time and coordinate is not None:
             axis = TimeAxis(dimension, _comparable(coordinate), without_times("", 1).step)
-            if "/" in choice:
-                start, colon, stop = choice.partition("/")
-            frames = axis.period(start, stop if colon else start)
+            frames = axis.period(*bounds(choice))
             selected = dataset.isel({dimension: slice(frames.start, frames.stop)})
         elif colon and (dimension == roles.sample or coordinate is None):
             selected = dataset.isel({dimension: slice(int(start or 0), int(stop or size))})
@@ -278,7 +235,11 @@ def _select(dataset: xr.Dataset, roles: Roles, dimension: str, choice: str, sour
     except ValueError as error:
         raise DataError(f"--select {dimension}={choice}: expected a value or start:stop.") from error
     if selected.sizes[dimension] == 0:
-        here = f"its values run from {coordinate.values[0]} to {coordinate.values[-1]}" if coordinate is not None else f"it has {size} entries"
+        here = (
+            f"its values run from {coordinate.values[0]} to {coordinate.values[-1]}"
+            if coordinate is not None
+            else f"it has {size} entries"
+        )
         raise DataError(f"{source}: --select {dimension}={choice} selects nothing: {here}.")
     return selected
 
@@ -288,12 +249,17 @@ def _comparable(coordinate: xr.DataArray) -> np.ndarray:
     return values.astype("datetime64[ns]") if values.dtype.kind == "M" else values
 
 
-def _fields(dataset: xr.Dataset, names: tuple[str, ...], roles: Roles, squeezed: tuple[str, ...], source: str) -> Fields:
+def _fields(
+    dataset: xr.Dataset, names: tuple[str, ...], roles: Roles, squeezed: tuple[str, ...], source: str
+) -> Fields:
+    empty = [dimension for dimension, size in dataset[names[0]].sizes.items() if size == 0]
+    if empty:
+        raise DataError(f"{source}: the dimension '{empty[0]}' has length 0: nothing to read.")
     time = coordinate_of(dataset, roles.time, "time")
-    if time is None:
-        times = without_times(roles.time, dataset.sizes[roles.time])
-    else:
+    if time is not None:
         times = time_axis(str(time.name), time.variable, source)
+    else:
+        times = without_times(roles.time, dataset.sizes[roles.time])
     grid, boundary = _grid(dataset, roles)
     order = [dimension for dimension in (roles.sample, roles.time, roles.y, roles.x) if dimension]
     domain = Domain(
@@ -341,18 +307,19 @@ def _grid(dataset: xr.Dataset, roles: Roles) -> tuple[GridKind, Boundary]:
 
 def is_latitude(coordinate: xr.DataArray) -> bool:
     """Whether a coordinate holds geographical latitudes in degrees."""
-    return _means(coordinate, "latitude", "degrees_north", "degree_north", ("lat", "latitude"))
+    return _is(coordinate, "latitude", units={"degrees_north", "degree_north"}, names={"lat", "latitude"})
 
 
 def is_longitude(coordinate: xr.DataArray) -> bool:
     """Whether a coordinate holds geographical longitudes in degrees."""
-    return _means(coordinate, "longitude", "degrees_east", "degree_east", ("lon", "longitude"))
+    return _is(coordinate, "longitude", units={"degrees_east", "degree_east"}, names={"lon", "longitude"})
 
 
-def _means(coordinate: xr.DataArray, standard_name: str, *units_and_names: object) -> bool:
-    *units, names = units_and_names
+def _is(coordinate: xr.DataArray, standard_name: str, *, units: set[str], names: set[str]) -> bool:
+    """Whether CF attributes, or without a standard name the name, say that a coordinate is `standard_name`."""
     said = coordinate.attrs.get("standard_name")
-    return said == standard_name or coordinate.attrs.get("units") in units or (said is None and str(coordinate.name).lower() in names)  # type: ignore[operator]
+    by_name = said is None and str(coordinate.name).lower() in names
+    return said == standard_name or coordinate.attrs.get("units") in units or by_name
 
 
 def missing_shares(fields: Fields) -> list[float]:

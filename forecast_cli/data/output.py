@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
@@ -20,7 +20,7 @@ import xarray as xr
 from forecast_cli import __version__
 from forecast_cli.errors import OutputError
 
-FILL_VALUE = {"f4": np.float32(netCDF4.default_fillvals["f4"]), "f8": np.float64(netCDF4.default_fillvals["f8"])}
+FieldType = Literal["f4", "f8"]
 
 
 @contextmanager
@@ -35,10 +35,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 def refuse_overwrite(path: Path, overwrite: bool) -> None:
     """Raise OutputError if `path` exists and may not be replaced, or its folder does not exist."""
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
     if path.is_dir():
         raise OutputError(f"{path} is a folder; expected a file name.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"{path}: its folder does not exist. Create it first: mkdir -p {path.absolute().parent}")
 
@@ -77,9 +77,13 @@ class NetCDFWriter:
         self.partial = path.with_name(path.name + ".partial")
 
     def __enter__(self) -> "NetCDFWriter":
-        with _writing(self.path):
-            self._file = netCDF4.Dataset(self.partial, "w", format="NETCDF4")
-        self.attributes(provenance())
+        try:
+            with _writing(self.path):
+                self._file = netCDF4.Dataset(self.partial, "w", format="NETCDF4")
+            self.attributes(provenance())
+        except BaseException:
+            self.partial.unlink(missing_ok=True)
+            raise
         return self
 
     def attributes(self, values: Mapping[str, Any]) -> None:
@@ -100,7 +104,7 @@ class NetCDFWriter:
                 if dimension not in self._file.dimensions:
                     self._file.createDimension(str(dimension), size)
             datatype = str if values.dtype == object else values.dtype
-            target = self._file.createVariable(name, datatype, encoded.dims, fill_value=fill_value)
+            target = self._file.createVariable(name, datatype, tuple(map(str, encoded.dims)), fill_value=fill_value)
             target.setncatts(attributes)
             target[...] = values
 
@@ -111,16 +115,23 @@ class NetCDFWriter:
         attributes: Mapping[str, Any],
         *,
         chunks: tuple[int, ...] | None = None,
-        dtype: str = "f4",
+        dtype: FieldType = "f4",
     ) -> None:
         """Create a variable to be filled block by block; missing dimensions are created."""
         with _writing(self.path):
             for dimension, size in dimensions.items():
                 if dimension not in self._file.dimensions:
                     self._file.createDimension(dimension, size)
-            fill_value = FILL_VALUE.get(dtype)
+            fill_value = np.dtype(dtype).type(netCDF4.default_fillvals[dtype])
             target = self._file.createVariable(
-                name, dtype, tuple(dimensions), chunksizes=chunks, zlib=True, complevel=1, shuffle=True, fill_value=fill_value
+                name,
+                dtype,
+                tuple(dimensions),
+                chunksizes=chunks,
+                zlib=True,
+                complevel=1,
+                shuffle=True,
+                fill_value=fill_value,
             )
             target.setncatts(dict(attributes))
 
@@ -128,14 +139,17 @@ class NetCDFWriter:
         """Fill `name[index]`; NaN becomes the fill value."""
         with _writing(self.path):
             target = self._file.variables[name]
-            target[index] = np.ma.masked_invalid(values) if np.isnan(values).any() else values
+            missing = np.isnan(values)
+            target[index] = np.ma.masked_array(values, missing) if missing.any() else values
 
     def sync(self) -> None:
         """Hand what is written so far to the disk."""
         with _writing(self.path):
             self._file.sync()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             with _writing(self.path):
                 self._file.close()

@@ -22,8 +22,16 @@ _UNITS = {
 # Customary names, the surest first: `height` is a row of pixels only where nothing better is there.
 _NAMES: dict[str, tuple[set[str], ...]] = {
     "time": ({"time", "valid_time", "times", "t"}, {"date", "datetime", "frame", "frames", "timestep", "time_step"}),
-    "y": ({"latitude", "lat", "y"}, {"rlat", "nlat", "ny", "nav_lat", "ycoord", "south_north", "j"}, {"height", "row", "rows"}),
-    "x": ({"longitude", "lon", "x"}, {"rlon", "nlon", "nx", "nav_lon", "xcoord", "west_east", "i"}, {"width", "column", "columns", "col"}),
+    "y": (
+        {"latitude", "lat", "y"},
+        {"rlat", "nlat", "ny", "nav_lat", "ycoord", "south_north", "j"},
+        {"height", "row", "rows"},
+    ),
+    "x": (
+        {"longitude", "lon", "x"},
+        {"rlon", "nlon", "nx", "nav_lon", "xcoord", "west_east", "i"},
+        {"width", "column", "columns", "col"},
+    ),
     "sample": ({"sample", "samples", "trajectory", "trajectories", "simulation", "case", "batch"},),
 }
 
@@ -98,12 +106,17 @@ def find_roles(
     for role in ("time", "x"):
         if role not in found:
             raise DataError(
-                f"{source}: '{names[0]}' ({shape}): cannot tell which dimension is {role}. Say it: --dims time=...,y=...,x=...[,sample=...]."
+                f"{source}: '{names[0]}' ({shape}): cannot tell which dimension is {role}. "
+                "Say it: --dims time=...,y=...,x=...[,sample=...]."
             )
     rest = [dimension for dimension in dimensions if dimension not in found.values()]
     for dimension in rest:
         if dataset.sizes[dimension] > 1 and dimension not in selected:
-            values = _some(dataset[dimension].values) if dimension in dataset.variables else f"0 to {dataset.sizes[dimension] - 1}"
+            values = (
+                _some(dataset[dimension].values)
+                if dimension in dataset.variables
+                else f"0 to {dataset.sizes[dimension] - 1}"
+            )
             raise DataError(
                 f"{source}: '{names[0]}' ({shape}) has a further dimension '{dimension}'. "
                 f"Choose one of its values ({values}): --select {dimension}=VALUE; or give it a role with --dims."
@@ -117,7 +130,9 @@ def _some(values: Iterable[object]) -> str:
 
 
 def _role_by_attributes(variable: xr.DataArray) -> str | None:
-    if variable.dtype.kind == "M" or (variable.dtype.kind == "O" and hasattr(variable.values.flat[0], "calendar")):
+    if variable.dtype.kind == "M" or (
+        variable.dtype.kind == "O" and variable.size and hasattr(variable.values.flat[0], "calendar")
+    ):
         return "time"
     axis = {"T": "time", "Y": "y", "X": "x"}.get(str(variable.attrs.get("axis", "")).upper())
     if axis:
@@ -136,7 +151,9 @@ def _role_by_name(name: str, tiers: slice = slice(None)) -> str | None:
 def _by_attributes(dataset: xr.Dataset, dimension: str) -> str | None:
     if dimension in dataset.variables:
         return _role_by_attributes(dataset[dimension])
-    along = {_role_by_attributes(dataset[name]) for name in dataset.variables if dataset[name].dims == (dimension,)} - {None}
+    along = {_role_by_attributes(dataset[name]) for name in dataset.variables if dataset[name].dims == (dimension,)} - {
+        None
+    }
     return along.pop() if len(along) == 1 else None
 
 

@@ -5,10 +5,10 @@ counts steps instead of seconds.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cftime
@@ -54,7 +54,9 @@ class TimeAxis:
     def at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Times of frames, also of frames beyond the end of the record."""
         count = len(self.values)
-        return np.array([self.values[i] if i < count else self._beyond(i - count + 1) for i in map(int, indices)], self.values.dtype)
+        return np.array(
+            [self.values[i] if i < count else self._beyond(i - count + 1) for i in map(int, indices)], self.values.dtype
+        )
 
     def _beyond(self, steps: int) -> Any:
         last = self.values[-1]
@@ -65,14 +67,37 @@ class TimeAxis:
             if isinstance(last, np.datetime64):
                 return last + np.timedelta64(round(seconds * 1e9), "ns")
             return last + timedelta(seconds=seconds)
+        date = self._months_beyond(steps)
+        return np.datetime64(date, "ns") if isinstance(last, np.datetime64) else date
+
+    def _months_beyond(self, steps: int) -> Any:
+        dates, last = self._dates, self._dates[-1]
         months = round(steps * self.step.amount)
+        if self._place_in_month:
+            return self._place_in_month(_shifted(last, months))
         # The same month of an earlier year says best where in the month the time stands.
         per_year = 12 / self.step.amount
-        if per_year.is_integer() and len(self.values) >= per_year:
+        if per_year.is_integer() and len(dates) >= per_year:
             years_back = -(-steps // int(per_year))
-            earlier = self.values[-1 + steps - years_back * int(per_year)]
-            return _shifted(earlier, 12 * years_back)
+            return _shifted(dates[-1 + steps - years_back * int(per_year)], 12 * years_back)
         return _shifted(last, months)
+
+    @cached_property
+    def _place_in_month(self) -> Callable[[Any], Any] | None:
+        """Puts a date where all dates of this axis stand in their months; None if they wander."""
+        day = max(date.day for date in self._dates)
+        places = (_month_end, _month_middle, partial(_month_day, day=day))
+        return next((place for place in places if all(place(date) == date for date in self._dates)), None)
+
+    @cached_property
+    def _dates(self) -> list[Any]:
+        return _dates(self.values)
+
+    @cached_property
+    def _slack(self) -> float:
+        """How far from a frame, in seconds or units of the axis, a time may lie that still means this frame."""
+        steps = np.abs(np.diff(_elapsed(self.values, self.values[0])))
+        return float(_UNEVEN * steps.min()) if len(steps) else 0.0
 
     def lead_times(self, steps: int) -> xr.Variable:
         """The coordinate lead_time of `steps` forecast frames, with units as DESIGN says."""
@@ -80,19 +105,26 @@ class TimeAxis:
         attributes = {"standard_name": "forecast_period", "long_name": "time since the forecast's start"}
         if self.step.unit == "second":
             nanoseconds = np.rint(counts * self.step.amount * 1e9).astype("timedelta64[ns]")
-            unit = next((u for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if self.step.amount % s == 0), "seconds")
+            unit = next(
+                (u for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if self.step.amount % s == 0),
+                "seconds",
+            )
             return xr.Variable("lead_time", nanoseconds, attributes, {"units": unit, "dtype": "float64"})
         if self.step.unit == "month":
-            return xr.Variable("lead_time", counts, {"long_name": f"steps of {self.step} since the forecast's start", "units": "1"})
+            return xr.Variable(
+                "lead_time", counts, {"long_name": f"steps of {self.step} since the forecast's start", "units": "1"}
+            )
         units = self.attributes.get("units", "1")
         return xr.Variable("lead_time", counts * self.step.amount, attributes | {"units": units})
 
     def variable(self, dimensions: str | tuple[str, ...], values: np.ndarray) -> xr.Variable:
         """Times of this axis as a variable in the file's own units and calendar."""
-        encoding = {key: self.encoding[key] for key in ("units", "calendar") if key in self.encoding}
+        encoding: dict[str, Any] = {key: value for key, value in self.encoding.items() if key in ("units", "calendar")}
         if self.is_dated:
             encoding["dtype"] = "float64"
-        attributes = {key: value for key, value in self.attributes.items() if key not in ("bounds", "axis", "standard_name")}
+        attributes = {
+            key: value for key, value in self.attributes.items() if key not in ("bounds", "axis", "standard_name")
+        }
         return xr.Variable(dimensions, values, attributes, encoding)
 
     def index_of(self, text: str) -> int:
@@ -100,7 +132,7 @@ class TimeAxis:
         if text == "last":
             return len(self.values) - 1
         wanted = self.parse(text)
-        matches = np.flatnonzero(np.isclose(self.values, wanted, rtol=1e-6) if not self.is_dated else self.values == wanted)
+        matches = np.flatnonzero(np.abs(_elapsed(self.values, wanted)) <= self._slack)
         if len(matches) != 1:
             raise ConfigError(
                 f"no frame at time {text}: the record runs from {show(self.values[0])} to {show(self.values[-1])} every {self.step}."
@@ -115,7 +147,7 @@ class TimeAxis:
             *whole, fraction = _date_parts(text)
             if self.values.dtype.kind == "M":
                 stamp = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}".format(*whole)
-                return np.datetime64(stamp, "ns") + np.timedelta64(round(fraction * 1e9), "ns")
+                return pd.Timestamp(stamp).as_unit("ns").to_datetime64() + np.timedelta64(round(fraction * 1e9), "ns")
             return cftime.datetime(*whole, calendar=str(self.calendar)) + timedelta(seconds=fraction)
         except ValueError as error:
             kind = "a date such as 2019-03-05T06" if self.is_dated else "a number, as the file has no dates"
@@ -128,7 +160,7 @@ class TimeAxis:
         """
         inside = np.ones(len(self.values), bool)
         if start:
-            inside &= self.values >= self.parse(start)
+            inside &= _elapsed(self.values, self.parse(start)) >= -self._slack
         if stop:
             inside &= self._until(stop)
         frames = np.flatnonzero(inside)
@@ -137,12 +169,15 @@ class TimeAxis:
     def _until(self, text: str) -> np.ndarray:
         end, parts = self.parse(text), text.count("-")
         if not self.is_dated or not re.fullmatch(r"[\d-]+", text):
-            return self.values <= end
-        return self.values < (end + timedelta(days=1) if parts == 2 else _shifted(end, 1 if parts == 1 else 12))
+            return _elapsed(self.values, end) <= self._slack
+        (date,) = _dates(np.array([end]))
+        after = date + timedelta(days=1) if parts == 2 else _shifted(date, 1 if parts == 1 else 12)
+        after = np.datetime64(after, "ns") if isinstance(end, np.datetime64) else after
+        return _elapsed(self.values, after) < -self._slack
 
     def steps_in(self, duration: str) -> int:
         """The number of steps in a duration such as 14d, 36h, 6mo, 2y, or a plain number of time units."""
-        match = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\s*", duration)
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-z]*)\s*", duration)
         amount, unit = (float(match[1]), match[2]) if match else (0.0, "?")
         if self.step.unit == "second" and unit in _DURATION:
             steps = amount * _DURATION[unit] / self.step.amount
@@ -152,7 +187,9 @@ class TimeAxis:
             steps = amount / self.step.amount
         else:
             known = {"second": _DURATION, "month": _MONTHS}.get(self.step.unit)
-            raise ConfigError(f"lead time '{duration}': expected a number" + (f" with one of {', '.join(known)}." if known else "."))
+            raise ConfigError(
+                f"lead time '{duration}': expected a number" + (f" with one of {', '.join(known)}." if known else ".")
+            )
         if steps < 1 or abs(steps - round(steps)) > 1e-6:
             raise ConfigError(f"lead time {duration} is not a whole number of time steps of {self.step}.")
         return round(steps)
@@ -180,7 +217,9 @@ def time_axis(name: str, variable: xr.Variable, source: str) -> TimeAxis:
         values = values.astype("datetime64[ns]")
     elif values.dtype.kind != "O":
         if values.dtype.kind not in "iuf":
-            raise DataError(f"{source}: the times '{name}' are text. Store them as numbers with CF units, or drop the coordinate.")
+            raise DataError(
+                f"{source}: the times '{name}' are text. Store them as numbers with CF units, or drop the coordinate."
+            )
         values = values.astype(float)
     attributes = dict(variable.attrs)
     if pd.isna(values).any():
@@ -193,35 +232,46 @@ def time_axis(name: str, variable: xr.Variable, source: str) -> TimeAxis:
 
 def _step(axis: TimeAxis, source: str) -> TimeStep:
     values = axis.values
-    elapsed = _elapsed(values)
+    elapsed = _elapsed(values, values[0])
     steps = np.diff(elapsed)
     mean = (elapsed[-1] - elapsed[0]) / (len(elapsed) - 1)
-    even = mean > 0 and np.abs(elapsed - elapsed[0] - mean * np.arange(len(elapsed))).max() <= _UNEVEN * mean
-    if even and (steps > 0).all():
-        unit = "second" if axis.is_dated else str(axis.attributes.get("units", "1"))
-        exact = float(f"{mean:.6g}")  # a step of 0.1 stored in float32 is 0.1
-        return TimeStep(round(float(mean), 6) if axis.is_dated else exact, unit)
-    if axis.is_dated and (months := _whole_months(values)):
+    even = (steps > 0).all() and np.abs(elapsed - mean * np.arange(len(elapsed))).max() <= _UNEVEN * mean
+    months = _whole_months(values) if axis.is_dated and mean >= 28 * 86400 else 0
+    # The first days of 2001, 2002 and 2003 are even in days too, but the next ones are not.
+    if months and (not even or (_same_day(values) and axis.calendar != "360_day")):
         return TimeStep(float(months), "month")
-    wrong = int(np.flatnonzero(np.abs(steps - np.median(steps)) > _UNEVEN * abs(np.median(steps)))[0]) if len(steps) > 1 else 0
+    if even and axis.is_dated:
+        whole = abs(mean - round(mean)) <= _UNEVEN * mean / len(steps)  # hours stored as days in float32
+        return TimeStep(round(float(mean), 0 if whole else 6), "second")
+    if even:
+        exact = float(f"{mean:.6g}")  # a step of 0.1 stored in float32 is 0.1
+        return TimeStep(exact, str(axis.attributes.get("units", "1")))
+    increasing = (steps > 0).all()
+    wrong = int(np.abs(steps - np.median(steps)).argmax() if increasing else (steps <= 0).argmax())
     raise DataError(
-        f"{source}: the times '{axis.name}' are not evenly spaced: {show(values[wrong])} is followed by {show(values[wrong + 1])} "
-        f"(frame {wrong + 1}). Fill or select an evenly spaced part, for example with --select {axis.name}=START:STOP."
+        f"{source}: the times '{axis.name}' are not {'evenly spaced' if increasing else 'increasing'}: "
+        f"{show(values[wrong])} is followed by {show(values[wrong + 1])} (frame {wrong + 1}). "
+        f"Fill or select an evenly spaced part, for example with --select {axis.name}=START:STOP."
     )
 
 
-def _elapsed(values: np.ndarray) -> np.ndarray:
-    """Seconds since the first of dated values; numbers as they are."""
+def _elapsed(values: np.ndarray, origin: Any) -> np.ndarray:
+    """Time since `origin`: seconds between dates, the axis's own unit between numbers."""
     if values.dtype.kind == "M":
-        return (values - values[0]) / np.timedelta64(1, "s")
+        return (values - origin) / np.timedelta64(1, "s")
     if values.dtype.kind == "O":
-        return np.array([(value - values[0]).total_seconds() for value in values])
-    return values
+        return np.array([(value - origin).total_seconds() for value in values])
+    return values - origin
+
+
+def _dates(values: np.ndarray) -> list[Any]:
+    """Dates that know their year, month and day."""
+    return [pd.Timestamp(value) for value in values] if values.dtype.kind == "M" else list(values)
 
 
 def _whole_months(values: np.ndarray) -> int:
     """The number of calendar months between successive dates; 0 if they are not regular in the calendar."""
-    dates = [pd.Timestamp(value) for value in values] if values.dtype.kind == "M" else list(values)
+    dates = _dates(values)
     months = np.diff([12 * date.year + date.month for date in dates])
     days = [date.day for date in dates]
     # Mid-month and end-of-month stamps wander by up to three days (28 to 31).
@@ -229,15 +279,39 @@ def _whole_months(values: np.ndarray) -> int:
     return int(months[0]) if regular else 0
 
 
-def _shifted(value: Any, months: int) -> Any:
-    """A date `months` calendar months later; the last day of a month stays the last day."""
-    date = pd.Timestamp(value) if isinstance(value, np.datetime64) else value
+def _same_day(values: np.ndarray) -> bool:
+    """Whether all dates stand on the same day of the month, at the same time."""
+    return len({(date.day, date.hour, date.minute, date.second) for date in _dates(values)}) == 1
+
+
+def _shifted(date: Any, months: int) -> Any:
+    """The date `months` calendar months later, on the same day or the last of a shorter month."""
     years, month = divmod(date.year * 12 + date.month - 1 + months, 12)
     first = date.replace(year=years, month=month + 1, day=1)
-    at_end = date.day == date.daysinmonth
-    day = first.daysinmonth if at_end else min(date.day, first.daysinmonth)
-    shifted = first.replace(day=day)
-    return np.datetime64(shifted, "ns") if isinstance(value, np.datetime64) else shifted
+    return _month_day(first, day=date.day)
+
+
+def _month_length(date: Any) -> int:
+    return int(date.days_in_month if isinstance(date, pd.Timestamp) else date.daysinmonth)
+
+
+def _month_end(date: Any) -> Any:
+    return date.replace(day=_month_length(date))
+
+
+def _month_middle(date: Any) -> Any:
+    return date.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=_month_length(date)) / 2
+
+
+def _month_day(date: Any, *, day: int) -> Any:
+    return date.replace(day=min(day, _month_length(date)))
+
+
+def bounds(text: str) -> tuple[str, str]:
+    """The two dates of 'start:stop' or 'start/stop'; a single date is both. 'T06:30' holds no such colon."""
+    between = "/" if "/" in text else r"^:|:$|:(?=\d{4})" if re.search(r"\d[T ]\d", text) else ":"
+    start, *stop = re.split(between, text, maxsplit=1)
+    return start, stop[0] if stop else start
 
 
 def _date_parts(text: str) -> tuple[Any, ...]:
@@ -248,4 +322,7 @@ def _date_parts(text: str) -> tuple[Any, ...]:
         raise ValueError(text)
     *whole, fraction = match.groups()
     defaults = (1, 1, 1, 0, 0, 0)
-    return (*(int(part) if part else default for part, default in zip(whole, defaults, strict=True)), float(fraction or 0))
+    return (
+        *(int(part) if part else default for part, default in zip(whole, defaults, strict=True)),
+        float(fraction or 0),
+    )

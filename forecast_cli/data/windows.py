@@ -1,5 +1,6 @@
 """Windows of consecutive frames to train on, the parts of a record they come from, and its statistics."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.times import bounds
 from forecast_cli.errors import ConfigError, DataError
 
 DEFAULT_SPLIT: dict[str, tuple[float | str, ...]] = {"time": (0.7, 0.15, 0.15), "sample": (0.9, 0.1, 0.0)}
@@ -53,6 +55,11 @@ def split(fields: Fields, shares: Sequence[float | str] | None = None, along: st
     ranges += [range(0)] * (3 - len(ranges))
     if not ranges[0]:
         raise ConfigError(f"--split {_listed(shares)}: nothing is left to train on.")
+    for first, second in itertools.combinations(filter(None, ranges), 2):
+        if max(first.start, second.start) < min(first.stop, second.stop):
+            raise ConfigError(
+                f"--split {_listed(shares)}: the parts overlap, so that one would be tested on what it was trained on."
+            )
     if along == "sample":
         return Split(*(Part(part, range(fields.frames)) for part in ranges))
     return Split(*(Part(range(fields.samples), part) for part in ranges))
@@ -63,9 +70,9 @@ def _listed(shares: Sequence[float | str]) -> str:
 
 
 def _range(fields: Fields, text: str, along: str) -> range:
-    start, _, stop = text.partition("/" if "/" in text else ":")
     if along == "time" and fields.times.is_dated:
-        return fields.times.period(start, stop)
+        return fields.times.period(*bounds(text))
+    start, _, stop = text.partition("/" if "/" in text else ":")
     size = fields.samples if along == "sample" else fields.frames
     try:
         return range(size)[int(start or 0) : int(stop or size)]
@@ -91,7 +98,7 @@ def _counts(shares: Sequence[float | str], size: int, along: str) -> list[int]:
 
 def _consecutive(counts: Sequence[int]) -> list[range]:
     edges = np.cumsum([0, *counts]).tolist()
-    return [range(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [range(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 class Frames(Protocol):
@@ -106,10 +113,16 @@ class HeldFrames:
     """Frames held in memory once; a window is a view."""
 
     def __init__(self, fields: Fields, parts: Sequence[Part]) -> None:
+        samples, span = self.extent(parts)
+        self.first = span.start
+        self.held = {sample: torch.from_numpy(fields.read_finite(sample, span.start, span.stop)) for sample in samples}
+
+    @staticmethod
+    def extent(parts: Sequence[Part]) -> tuple[list[int], range]:
+        """The samples of the parts, and the frames from the first to the last of any part."""
         samples = sorted({sample for part in parts for sample in part.samples})
-        self.first = min((part.frames.start for part in parts if part), default=0)
-        stop = max((part.frames.stop for part in parts if part), default=0)
-        self.held = {sample: torch.from_numpy(fields.read_finite(sample, self.first, stop)) for sample in samples}
+        frames = [part.frames for part in parts if part]
+        return samples, range(min(f.start for f in frames), max(f.stop for f in frames)) if frames else range(0)
 
     def window(self, sample: int, start: int, length: int) -> Tensor:
         return self.held[sample][start - self.first : start - self.first + length]
@@ -127,13 +140,18 @@ class ReadFrames:
 
 def frames_of(fields: Fields, parts: Sequence[Part], memory: str) -> Frames:
     """The frames of `parts`: held if they fit in `memory` (such as "2G"), else read window by window."""
-    size = fields.frame_bytes * sum(len(part.samples) * len(part.frames) for part in parts)
-    return HeldFrames(fields, parts) if size <= parse_bytes(memory) else ReadFrames(fields)
+    return HeldFrames(fields, parts) if held_bytes(fields, parts) <= parse_bytes(memory) else ReadFrames(fields)
+
+
+def held_bytes(fields: Fields, parts: Sequence[Part]) -> int:
+    """The size of `HeldFrames`: all samples of the parts, over the span from the first frame to the last."""
+    samples, span = HeldFrames.extent(parts)
+    return fields.frame_bytes * len(samples) * len(span)
 
 
 def parse_bytes(text: str) -> int:
     """'512M' or '2G' in bytes."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)i?B?\s*", text, flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]?)i?B?\s*", text, flags=re.IGNORECASE)
     if not match:
         raise ConfigError(f"data.memory = '{text}': expected a size such as 512M or 2G.")
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
@@ -237,13 +255,20 @@ def statistics(fields: Fields, part: Part, frames: Frames, *, pointwise: bool = 
     change = (changes / max(1, pairs)).mean(dim=(1, 2), keepdim=True).sqrt()
     for name, variable_spread, variable_change, typical in zip(fields.names, spread, change, overall, strict=True):
         if variable_spread.item() <= 1e-7 * abs(typical.item()):
-            raise DataError(f"{fields.source}: '{name}' is constant ({typical.item():g}) over the training part: nothing to learn.")
+            raise DataError(
+                f"{fields.source}: '{name}' is constant ({typical.item():g}) over the training part: nothing to learn."
+            )
         if variable_change.item() == 0:
-            raise DataError(f"{fields.source}: '{name}' does not change in time over the training part: nothing to forecast.")
+            raise DataError(
+                f"{fields.source}: '{name}' does not change in time over the training part: nothing to forecast."
+            )
     scale = spread
     if pointwise:
         by_cell = (squares / count).sqrt()
         scale = torch.where(by_cell > 1e-6 * spread, by_cell, spread)
     return Statistics(
-        mean=(mean if pointwise else overall).float(), scale=scale.float(), change=change.float(), climatology=mean.float()
+        mean=(mean if pointwise else overall).float(),
+        scale=scale.float(),
+        change=change.float(),
+        climatology=mean.float(),
     )

@@ -35,8 +35,8 @@ class NavierStokes:
         """Angular wavenumbers (n, 1) along x and (1, n // 2 + 1) along y, of the real transform."""
         n = self.grid
         like = {"dtype": self.dtype, "device": self.device}
-        kx = 2 * math.pi * n * torch.fft.fftfreq(n, **like)  # type: ignore[arg-type]
-        ky = 2 * math.pi * n * torch.fft.rfftfreq(n, **like)  # type: ignore[arg-type]
+        kx = 2 * math.pi * n * torch.fft.fftfreq(n, **like)
+        ky = 2 * math.pi * n * torch.fft.rfftfreq(n, **like)
         return kx.unsqueeze(1), ky.unsqueeze(0)
 
     def points(self) -> Tensor:

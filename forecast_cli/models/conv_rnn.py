@@ -17,7 +17,16 @@ from forecast_cli.models.convolution import Convolution, initial_like
 class _GateConvolution(Convolution):
     """A convolution of [input, hidden] whose two halves can be computed apart."""
 
-    def __init__(self, channels: int, hidden: int, channels_out: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        channels_out: int,
+        *,
+        size: tuple[int, int],
+        config: RunConfig,
+        boundary: Boundary,
+    ) -> None:
         options = config.model
         super().__init__(
             channels + hidden,
@@ -32,11 +41,11 @@ class _GateConvolution(Convolution):
     def of_input(self, sequence: Tensor) -> Tensor:
         """The input's half, with the bias, for (batch, time, channel, height, width)."""
         whole = self(sequence.flatten(0, 1), self.weight[:, : self.channels], self.bias)
-        return whole.unflatten(0, sequence.shape[:2])  # type: ignore[no-any-return]
+        return whole.unflatten(0, sequence.shape[:2])
 
     def of_hidden(self, hidden: Tensor) -> Tensor:
         """The hidden state's half for one frame (batch, channel, height, width)."""
-        return self(hidden, self.weight[:, self.channels :])  # type: ignore[no-any-return]
+        return self(hidden, self.weight[:, self.channels :])
 
 
 class ConvLSTMCell(nn.Module):
@@ -44,7 +53,9 @@ class ConvLSTMCell(nn.Module):
 
     state_size = 2
 
-    def __init__(self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary) -> None:
+    def __init__(
+        self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary
+    ) -> None:
         super().__init__()
         self.hidden = hidden
         self.convolution = _GateConvolution(channels, hidden, 4 * hidden, size=size, config=config, boundary=boundary)
@@ -68,7 +79,9 @@ class ConvGRUCell(nn.Module):
 
     state_size = 1
 
-    def __init__(self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary) -> None:
+    def __init__(
+        self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary
+    ) -> None:
         super().__init__()
         self.hidden = hidden
         self.gates = _GateConvolution(channels, hidden, 2 * hidden, size=size, config=config, boundary=boundary)

@@ -20,7 +20,9 @@ class MinimalCell(nn.Module):
     state_size = 1
     gate_count: int
 
-    def __init__(self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary) -> None:
+    def __init__(
+        self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary
+    ) -> None:
         super().__init__()
         options = config.model
         self.hidden, self.backend, self.initial = hidden, options.scan, options.initial_hidden
@@ -44,7 +46,7 @@ class MinimalCell(nn.Module):
         candidate = candidate.unflatten(0, time_axis)
         initial = initial_like(candidate, self.initial) if state is None else state[0]
         unfolded = tuple(gate.unflatten(0, time_axis) for gate in gates)
-        hidden, last = scan(unfolded, candidate, initial, backend=self.backend)  # type: ignore[arg-type]
+        hidden, last = scan(unfolded, candidate, initial, backend=self.backend)
         return hidden, (last,)
 
 

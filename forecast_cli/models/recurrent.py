@@ -22,7 +22,9 @@ class CellFactory(Protocol):
 
     state_size: int
 
-    def __call__(self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary) -> nn.Module: ...
+    def __call__(
+        self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary
+    ) -> nn.Module: ...
 
 
 class RecurrentForecaster(ForecastModel):
@@ -54,8 +56,8 @@ class RecurrentForecaster(ForecastModel):
         self.norms = nn.ModuleList(norm(options.norm, channels, size) for channels in normed)
         self.decoder = nn.Conv2d(widths[-1], variables, 1)
         if self.predict == "tendency":
-            nn.init.zeros_(self.decoder.weight)
-            nn.init.zeros_(self.decoder.bias)
+            for parameter in self.decoder.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(
         self,

@@ -14,6 +14,7 @@ Source: Horuz et al. (2025), arXiv 2508.03614; g after Feng et al. (2024), arXiv
 import logging
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from forecast_cli.errors import ConfigError
@@ -39,7 +40,7 @@ def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "au
     initial: the hidden state before the first frame, (batch, channel, height, width), positive.
     backend: one of BACKENDS, or "auto" (logs what it took, once).
     Returns (hidden, last), shaped like candidate and initial; differentiable in every argument.
-    Raises ConfigError for an unknown backend.
+    Low-precision inputs are computed in float32. Raises ConfigError for an unknown backend.
     """
     if backend == "auto":
         backend = "fused"
@@ -48,5 +49,10 @@ def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "au
             _log.info("scan backend: %s", backend)
     if backend not in BACKENDS:
         raise ConfigError(f"model.scan: no backend '{backend}'. Choose auto, {', '.join(BACKENDS)}.")
-    hidden = BACKENDS[backend](gates, candidate, initial)
+    dtype = candidate.dtype
+    if dtype in (torch.bfloat16, torch.float16):
+        # The recurrence adds up many small changes: it runs in float32 and is rounded once, at the end.
+        gates = tuple(gate.float() for gate in gates)  # type: ignore[assignment]
+        candidate, initial = candidate.float(), initial.float()
+    hidden = BACKENDS[backend](gates, candidate, initial).to(dtype)
     return hidden, hidden[:, -1]

@@ -1,0 +1,60 @@
+# Everything lives in .venv; nothing else is touched. `make help` lists what there is.
+PYTHON ?= python3
+FORECAST := .venv/bin/forecast
+OUT := demo_output
+
+# Small tensors on few cores: a thread each for the two test processes is faster than two threads for both.
+TEST_THREADS ?= 1
+
+.PHONY: help setup demo test lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/installed  ## install into .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## train, roll out and score on simulated and on real fields; pictures in demo_output
+	rm -rf $(OUT) && mkdir $(OUT)
+	#
+	# 1. Simulated turbulence: 60 flows, 50 to train on, 10 to forecast.
+	#
+	$(FORECAST) simulate navier-stokes --samples 60 --frames 50 --seed 1 -o $(OUT)/flow.nc
+	$(FORECAST) info $(OUT)/flow.nc
+	$(FORECAST) train $(OUT)/flow.nc --preset navier-stokes --split 45,5,10 --epochs 6 -o $(OUT)/flow_run
+	$(FORECAST) rollout $(OUT)/flow_run --data $(OUT)/flow.nc --select sample=50:60 --context 20 --steps 30 -o $(OUT)/flow_forecast.nc
+	$(FORECAST) evaluate $(OUT)/flow_forecast.nc --truth $(OUT)/flow.nc --baseline persistence,climatology -o $(OUT)/flow_scores.nc
+	$(FORECAST) plot $(OUT)/flow_scores.nc -o $(OUT)/flow_scores.png
+	$(FORECAST) plot $(OUT)/flow_forecast.nc --truth $(OUT)/flow.nc -o $(OUT)/flow_forecast.png
+	#
+	# 2. A real file: yearly air temperature over North America, a Met Office climate projection (sample_data/README.md).
+	#
+	$(FORECAST) info sample_data/E1_north_america.nc
+	$(FORECAST) train sample_data/E1_north_america.nc --hidden 2x16 --context 8 --horizon 4 --epochs 8 -o $(OUT)/e1_run
+	$(FORECAST) rollout $(OUT)/e1_run --data sample_data/E1_north_america.nc --steps 10 -o $(OUT)/e1_forecast.nc
+	$(FORECAST) evaluate $(OUT)/e1_forecast.nc --truth sample_data/E1_north_america.nc --metric rmse,acc --baseline persistence,persistence:5,climatology -o $(OUT)/e1_scores.nc
+	$(FORECAST) plot $(OUT)/e1_scores.nc -o $(OUT)/e1_scores.png
+	$(FORECAST) plot $(OUT)/e1_forecast.nc --truth sample_data/E1_north_america.nc -o $(OUT)/e1_forecast.png
+	#
+	# Done: look at $(OUT)/*.png
+	#
+
+test: setup lint  ## lint, then run the tests
+	OMP_NUM_THREADS=$(TEST_THREADS) .venv/bin/python -m pytest -n 2
+
+lint: setup  ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup  ## let ruff format the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:  ## remove the environment and the demo's output
+	rm -rf .venv $(OUT) build dist

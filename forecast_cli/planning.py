@@ -1,0 +1,131 @@
+"""What training starts from, data cut into windows and a model; and what it would need, for `--dry-run`."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from forecast_cli import checkpoint
+from forecast_cli.config import RunConfig
+from forecast_cli.data.fields import Fields
+from forecast_cli.data.windows import (
+    Split,
+    Statistics,
+    Windows,
+    frames_of,
+    held_bytes,
+    require_windows,
+    split,
+    statistics,
+)
+from forecast_cli.models import ForecastModel, build_model
+from forecast_cli.objective import loss_weights, weighted_loss
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and model, ready for the first step."""
+
+    config: RunConfig
+    fields: Fields
+    parts: Split
+    training: Windows
+    validation: Windows
+    model: ForecastModel
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.training) // self.config.training.batch_size)
+
+
+def prepare(
+    config: RunConfig, fields: Fields, *, init_from: Path | None = None, summary_only: bool = False
+) -> Prepared:
+    """Cut the data into windows and build the model.
+
+    summary_only: reads no data, so the model has no statistics.
+    Raises DataError where a part is too short, CheckpointError where `init_from` does not fit.
+    """
+    data, seed = config.data, config.training.seed
+    parts = split(fields, data.split, data.split_along)
+    length = data.context + data.horizon
+    require_windows(parts.training, length, "training", fields, data.context, data.horizon)
+    require_windows(parts.validation, length, "validation", fields, data.context, data.horizon)
+    frames = frames_of(fields, parts[:2], "0" if summary_only else data.memory)
+    shared: dict[str, Any] = {
+        "frames": frames,
+        "length": length,
+        "stride": data.stride,
+        "is_trajectories": fields.is_trajectories,
+    }
+
+    torch.manual_seed(seed)
+    model = build_model(config, fields.domain)
+    if not summary_only:
+        pointwise = data.normalize == "pointwise"
+        found: Statistics = statistics(fields, parts.training, frames, pointwise=pointwise)
+        model.set_statistics(**{name: getattr(found, name) for name in Statistics.__dataclass_fields__})
+        if init_from:
+            checkpoint.load_weights(init_from, model)
+            model.set_statistics(climatology=found.climatology)
+    return Prepared(
+        config,
+        fields,
+        parts,
+        Windows(part=parts.training, seed=seed, **shared),
+        Windows(part=parts.validation, **shared),
+        model,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a run: windows, steps, parameters, and bytes.
+
+    window_shape: of one batch, (windows, frames, variables, height, width).
+    data_bytes: of the frames, if they are held in memory. step_bytes: of one training step, beside the data.
+    """
+
+    parameters: int
+    training_windows: int
+    validation_windows: int
+    steps_per_epoch: int
+    window_shape: tuple[int, ...]
+    data_bytes: int
+    step_bytes: int
+
+
+def plan(config: RunConfig, fields: Fields) -> Plan:
+    """The plan of a run. `step_bytes` counts parameters, gradients, optimizer and what autograd keeps of one step,
+    found by a step on the meta device, which computes shapes only."""
+    prepared = prepare(config, fields, summary_only=True)
+    data, batch = config.data, config.training.batch_size
+    shape = (batch, data.context + data.horizon, *fields.domain.shape)
+    meta = copy.deepcopy(prepared.model).to("meta")
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        frames = torch.empty(shape, device="meta")
+        weighted_loss(
+            meta(frames[:, : data.context], data.horizon),
+            frames[:, 1:],
+            meta.scale,
+            loss_weights(config, torch.device("meta")),
+        )
+    parameters = sum(parameter.numel() for parameter in meta.parameters())
+    return Plan(
+        parameters=parameters,
+        training_windows=len(prepared.training),
+        validation_windows=len(prepared.validation),
+        steps_per_epoch=prepared.steps_per_epoch,
+        window_shape=shape,
+        data_bytes=held_bytes(fields, prepared.parts[:2]),
+        step_bytes=16 * parameters + sum(kept.values()),
+    )

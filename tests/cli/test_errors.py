@@ -1,0 +1,351 @@
+"""Every mistake of a user is one line on stderr and the documented exit code."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from files import write_series, write_trajectories
+
+USAGE, DATA, RUN, DIVERGED, OUTPUT = 2, 3, 4, 5, 7
+TINY = ("--hidden", 4, "--context", 4, "--horizon", 2, "--epochs", 1)
+
+
+def refused(result, code, *parts):
+    """One line, the code, and what the line says; no JSON on stdout."""
+    assert (result.exit_code, result.stderr.count("\n"), result.stdout) == (code, 1, ""), result.output
+    assert result.stderr.startswith("forecast: ")
+    for part in parts:
+        assert str(part) in result.stderr
+    return result
+
+
+@pytest.fixture
+def predicted(forecast, series, series_run, tmp_path):
+    assert forecast("rollout", series_run, "--data", series, "-o", tmp_path / "fc.nc").exit_code == 0
+    return tmp_path / "fc.nc"
+
+
+def test_a_run_is_not_overwritten(forecast, series, series_run):
+    before = {file: file.read_bytes() for file in series_run.iterdir()}
+    refused(forecast("train", series, "-o", series_run, *TINY), OUTPUT, series_run, "--overwrite")
+    assert {file: file.read_bytes() for file in series_run.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["rollout", "evaluate", "plot", "simulate"])
+def test_a_file_is_not_overwritten(command, forecast, series, series_run, predicted, tmp_path):
+    (tmp_path / "kept.png").write_text("kept")
+    arguments = {
+        "rollout": ("rollout", series_run, "--data", series),
+        "evaluate": ("evaluate", predicted, "--truth", series),
+        "plot": ("plot", series),
+        "simulate": ("simulate", "navier-stokes", "--grid", 16, "--frames", 1),
+    }[command]
+    refused(forecast(*arguments, "-o", tmp_path / "kept.png"), OUTPUT, "kept.png", "--overwrite")
+    assert (tmp_path / "kept.png").read_text() == "kept"
+
+
+def test_a_folder_that_is_not_there_is_named(forecast, series, series_run, tmp_path):
+    refused(forecast("rollout", series_run, "--data", series, "-o", tmp_path / "none" / "fc.nc"), OUTPUT, "mkdir -p")
+
+
+def damaged(kind, series, folder):
+    path = folder / "bad.nc"
+    if kind == "truncated":
+        path.write_bytes(series.read_bytes()[:4000])
+    elif kind == "truncated NetCDF-3":
+        with xr.open_dataset(series) as dataset:
+            dataset.to_netcdf(path, format="NETCDF3_CLASSIC", encoding={"time": {"dtype": "i4"}})
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif kind != "absent":
+        path.write_text({"empty": "", "text": "time,lat,lon\n"}[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["truncated", "truncated NetCDF-3", "empty", "text", "absent"])
+@pytest.mark.parametrize("command", ["train", "rollout", "evaluate", "truth", "plot", "info"])
+def test_a_file_that_is_no_data_is_named(command, kind, forecast, series, series_run, predicted, tmp_path):
+    bad = damaged(kind, series, tmp_path)
+    arguments = {
+        "train": ("train", bad, "-o", tmp_path / "run", *TINY),
+        "rollout": ("rollout", series_run, "--data", bad, "-o", tmp_path / "new.nc"),
+        "evaluate": ("evaluate", bad, "--truth", series),
+        "truth": ("evaluate", predicted, "--truth", bad),
+        "plot": ("plot", bad, "-o", tmp_path / "p.png"),
+        "info": ("info", bad),
+    }[command]
+    refused(forecast(*arguments), DATA, bad)
+    assert {file.name for file in tmp_path.iterdir()} <= {"bad.nc", "fc.nc"}
+
+
+def corrupt(path, name):
+    """Overwrite the compressed bytes of one variable."""
+    with h5py.File(path) as file:
+        chunk = file[name].id.get_chunk_info(0)
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\0" * chunk.size)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "plot"])
+def test_a_forecast_with_damaged_values_is_named(command, forecast, series, predicted, tmp_path):
+    corrupt(predicted, "t2m")
+    arguments = (
+        ("evaluate", predicted, "--truth", series)
+        if command == "evaluate"
+        else ("plot", predicted, "-o", tmp_path / "p.png")
+    )
+    refused(forecast(*arguments), DATA, predicted, "damaged")
+
+
+@pytest.mark.parametrize("command", ["train", "rollout", "evaluate", "plot"])
+def test_a_variable_that_is_missing_is_named_with_those_there(
+    command, forecast, series, trajectories, series_run, predicted, tmp_path
+):
+    arguments = {
+        "train": ("train", series, "-o", tmp_path / "run", "--variable", "t2n"),
+        "rollout": ("rollout", series_run, "--data", trajectories, "-o", tmp_path / "new.nc"),
+        "evaluate": ("evaluate", predicted, "--truth", trajectories),
+        "plot": ("plot", series, "-o", tmp_path / "p.png", "--variable", "t2n"),
+    }[command]
+    refused(forecast(*arguments), DATA, "variable", "t2m" if command in ("train", "plot") else "Variables: u")
+
+
+def test_an_irregular_time_axis_is_placed(forecast, series, tmp_path):
+    with xr.open_dataset(series) as dataset:
+        dataset.drop_isel(time=20).to_netcdf(tmp_path / "gap.nc")
+    refused(
+        forecast("train", tmp_path / "gap.nc", "-o", tmp_path / "run", *TINY),
+        DATA,
+        "2000-01-05T18:00:00",
+        "2000-01-06T06:00:00",
+        "--select",
+    )
+
+
+def test_a_missing_value_is_placed(forecast, series, tmp_path):
+    with xr.open_dataset(series) as dataset:
+        dataset["t2m"][{"time": 7, "lat": 1, "lon": 2}] = np.nan
+        dataset.to_netcdf(tmp_path / "hole.nc")
+    refused(forecast("train", tmp_path / "hole.nc", "-o", tmp_path / "run", *TINY), DATA, "frame 7, row 1, column 2")
+
+
+def test_too_few_frames_are_counted(forecast, tmp_path, series_run):
+    short = write_series(tmp_path / "short.nc", frames=8)
+    refused(forecast("train", short, "-o", tmp_path / "run", *TINY), DATA, "context=4 and horizon=2 need 6")
+    shorter = write_series(tmp_path / "shorter.nc", frames=3)
+    refused(
+        forecast("rollout", series_run, "--data", shorter, "-o", tmp_path / "fc.nc"), DATA, "3 frames, but context=4"
+    )
+
+
+@pytest.mark.parametrize("steps", [("--steps", 10), ("--lead-time", "10d")])
+def test_a_test_part_too_short_for_the_forecast_is_said(forecast, series, series_run, tmp_path, steps):
+    refused(
+        forecast("rollout", series_run, "--data", series, "-o", tmp_path / "fc.nc", *steps),
+        DATA,
+        "test part",
+        "--init-time",
+    )
+
+
+def test_a_forecast_that_does_not_overlap_the_truth_is_refused(forecast, predicted, tmp_path):
+    later = write_series(tmp_path / "later.nc", start="2005-01-01")
+    refused(
+        forecast("evaluate", predicted, "--truth", later, "-o", tmp_path / "s.nc"),
+        DATA,
+        later,
+        "2000-01-13",
+        "does not overlap",
+    )
+    assert not (tmp_path / "s.nc").exists()
+
+
+def test_a_file_that_is_no_forecast_is_refused(forecast, series):
+    refused(forecast("evaluate", series, "--truth", series), DATA, series, "not a forecast")
+
+
+OTHER_DATA = {
+    "grid": (lambda data: data.isel(lat=slice(4)), "the grid is 4 x 8, but the model was trained on 6 x 8"),
+    "place": (lambda data: data.assign_coords(lon=data["lon"] + 90), "'lon'"),
+    "direction": (lambda data: data.isel(lat=slice(None, None, -1)), "'lat'"),
+    "time step": (
+        lambda data: data.isel(time=slice(None, None, 2)),
+        "the time step is 12 hours, but the model was trained on 6 hours",
+    ),
+    "units": (lambda data: data.assign(t2m=data["t2m"].assign_attrs(units="degC")), "the unit of 't2m' is 'degC'"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_DATA)
+def test_data_unlike_those_of_the_training_are_refused(other, forecast, series, series_run, tmp_path):
+    change, message = OTHER_DATA[other]
+    with xr.open_dataset(series) as dataset:
+        changed = change(dataset)
+        for coordinate in ("lat", "lon"):
+            changed[coordinate].attrs = dataset[coordinate].attrs
+        changed.to_netcdf(tmp_path / "other.nc")
+    refused(forecast("rollout", series_run, "--data", tmp_path / "other.nc", "-o", tmp_path / "fc.nc"), RUN, message)
+
+
+def described_as(run, **changes):
+    path = run / "model.json"
+    content = json.loads(path.read_text())
+    content["config"]["model"] |= changes
+    path.write_text(json.dumps(content))
+
+
+DAMAGES = {
+    "no run": (shutil.rmtree, "no such run directory"),
+    "no description": (lambda run: (run / "model.json").unlink(), "model.json"),
+    "broken description": (lambda run: (run / "model.json").write_text('{"format": 1'), "model.json"),
+    "another format": (lambda run: (run / "model.json").write_text('{"format": 99}'), "model.json"),
+    "incomplete description": (lambda run: (run / "model.json").write_text('{"format": 1}'), "model.json"),
+    "no weights": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
+    "truncated weights": (
+        lambda run: (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:500]),
+        "damaged",
+    ),
+    "no tensors": (lambda run: (run / "model.safetensors").write_text("weights"), "damaged"),
+    "another model": (lambda run: described_as(run, name="convlstm"), "another model"),
+    "another size": (lambda run: described_as(run, hidden=[5]), "another model"),
+    "an unknown model": (lambda run: described_as(run, name="oracle"), "oracle"),
+    "an unknown option": (lambda run: described_as(run, depth=3), "another version"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_that_is_damaged_or_of_another_model_is_refused(damage, forecast, series, series_run, tmp_path):
+    run = shutil.copytree(series_run, tmp_path / "run")
+    change, message = DAMAGES[damage]
+    change(run)
+    refused(forecast("rollout", run, "--data", series, "-o", tmp_path / "fc.nc"), RUN, run, message)
+    assert not (tmp_path / "fc.nc").exists()
+
+
+@pytest.mark.parametrize("resume", ["auto", "must"])
+def test_a_run_of_other_settings_is_not_continued(forecast, series, series_run, resume):
+    result = forecast("train", series, "-o", series_run, *TINY, "--hidden", 5, "--resume", resume)
+    refused(result, RUN, "model.hidden: (4,) -> (5,)")
+
+
+def test_weights_of_another_model_are_no_start(forecast, trajectories, series_run, tmp_path):
+    refused(
+        forecast("train", trajectories, "-o", tmp_path / "run", *TINY, "--model", "convgru", "--init-from", series_run),
+        RUN,
+        series_run,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("--model", "minconvlst"), ("minconvlstm", "convgru")),
+        (("--preset", "geopotentail"), ("did you mean geopotential?",)),
+        (("--set", "training.epoch=3"), ("did you mean training.epochs?",)),
+        (("--set", "model.boundary=round"), ("'circular'",)),
+        (("--device", "tpu"), ("cpu", "cuda")),
+        (("--device", "cuda:99"), ("not present",)),
+        (("--resume", "maybe"), ("never, auto or must",)),
+        (("--epochs", 0), ("training.epochs",)),
+        (("--split", "0.9,0.9,0"), ("--split",)),
+        (("--split-along", "sample"), ("sample",)),
+        (("--select", "level"), ("NAME=VALUE",)),
+        (("--config", "none.toml"), ("none.toml",)),
+    ],
+)
+def test_train_names_what_it_does_not_know(options, parts, forecast, series, tmp_path):
+    refused(forecast("train", series, "-o", tmp_path / "run", *TINY, *options), USAGE, *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_scan_backend_is_named_with_those_known(forecast, series, tmp_path):
+    result = forecast("train", series, "-o", tmp_path / "run", *TINY, "--set", "model.scan=warp")
+    refused(result, USAGE, "model.scan", "sequential", "log_space", "fused")
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--init-time", "2000-13-45"), "2000-13-45"),
+        (("--init-time", "2000-01-05T01"), "every 6 hours"),
+        (("--lead-time", "7h"), "whole number"),
+        (("--lead-time", "soon"), "soon"),
+        (("--steps", 2, "--lead-time", "1d"), "give one"),
+        (("--steps", 0), "--steps 0"),
+        (("--init-every", 0), "--init-every 0"),
+        (("--batch-size", 0), "--batch-size 0"),
+        (("--device", "tpu"), "--device tpu"),
+    ],
+)
+def test_rollout_names_what_it_cannot_do(options, part, forecast, series, series_run, tmp_path):
+    refused(forecast("rollout", series_run, "--data", series, "-o", tmp_path / "fc.nc", *options), USAGE, part)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--metric", "rsme"), "did you mean rmse?"),
+        (("--baseline", "persistance"), "persistence:N"),
+        (("--label", "a,b"), "2 names for 1 forecasts"),
+        (("--label", "persistence", "--baseline", "persistence"), "--label"),
+    ],
+)
+def test_evaluate_names_what_it_does_not_know(options, part, forecast, series, predicted):
+    refused(forecast("evaluate", predicted, "--truth", series, *options), USAGE, part)
+
+
+@pytest.mark.parametrize("options", [("--dtype", "float16"), ("--samples", 0), ("--coarsen", 3), ("--device", "tpu")])
+def test_simulate_names_what_it_cannot_do(options, forecast, tmp_path):
+    refused(
+        forecast("simulate", "navier-stokes", "-o", tmp_path / "ns.nc", "--grid", 16, "--frames", 1, *options),
+        USAGE,
+        options[0],
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_diverges_is_stopped(forecast, series, tmp_path):
+    options = ("--learning-rate", 1e30, "--set", "training.clip=0")
+    refused(forecast("train", series, "-o", tmp_path / "run", *TINY, *options), DIVERGED, "training.learning_rate")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_forecast_that_diverges_leaves_no_file(forecast, series, series_run, tmp_path, monkeypatch):
+    from forecast_cli import rollout
+
+    blocks = rollout.forecast_blocks
+    monkeypatch.setattr(rollout, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(
+        rollout,
+        "forecast_blocks",
+        lambda *given: (block * (1 if i < 3 else np.inf) for i, block in enumerate(blocks(*given))),
+    )
+    refused(
+        forecast("rollout", series_run, "--data", series, "-o", tmp_path / "fc.nc", "--steps", 5),
+        DIVERGED,
+        "at step 4 of 5",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trajectories_take_one_start(forecast, tmp_path, trajectory_run):
+    data = write_trajectories(tmp_path / "d.nc")
+    result = forecast(
+        "rollout", trajectory_run, "--data", data, "-o", tmp_path / "fc.nc", "--init-time", 2, "--init-time", 3
+    )
+    refused(result, USAGE, "one start")
+
+
+def test_a_start_needs_its_context(forecast, series, series_run, tmp_path):
+    result = forecast("rollout", series_run, "--data", series, "-o", tmp_path / "fc.nc", "--init-time", "2000-01-01T06")
+    refused(result, DATA, "context=4")
+
+
+def test_a_bug_is_not_hidden(forecast, series, monkeypatch):
+    monkeypatch.setattr("forecast_cli.data.fields.missing_shares", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        forecast("info", series)

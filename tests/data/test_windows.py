@@ -1,0 +1,290 @@
+"""Laws of windows, splits and statistics."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from files import travelling_wave, write_series, write_trajectories
+from torch.testing import assert_close
+
+from forecast_cli.data.fields import Fields, open_fields
+from forecast_cli.data.windows import (
+    HeldFrames,
+    Part,
+    ReadFrames,
+    Windows,
+    frames_of,
+    order,
+    parse_bytes,
+    require_windows,
+    split,
+    statistics,
+)
+from forecast_cli.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory) -> Fields:
+    """60 frames, six-hourly from 2000-01-01."""
+    return open_fields([str(write_series(tmp_path_factory.mktemp("windows") / "series.nc"))])
+
+
+@pytest.fixture(scope="module")
+def trajectories(tmp_path_factory) -> Fields:
+    """6 samples of 20 frames."""
+    return open_fields([str(write_trajectories(tmp_path_factory.mktemp("windows") / "trajectories.nc"))])
+
+
+def fields_of(tmp_path, values: np.ndarray, *names: str) -> Fields:
+    """Fields whose variables are the last axis of `values`."""
+    dataset = xr.Dataset({name: (("sample", "time", "y", "x"), values[..., i]) for i, name in enumerate(names)})
+    dataset.to_netcdf(tmp_path / "values.nc")
+    return open_fields([str(tmp_path / "values.nc")])
+
+
+class Numbered:
+    """Frames that say which they are: (sample, frame)."""
+
+    def window(self, sample: int, start: int, length: int) -> torch.Tensor:
+        return torch.tensor([[sample, frame] for frame in range(start, start + length)])
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        (None, (range(42), range(42, 51), range(51, 60))),
+        ((0.5, 0.25), (range(30), range(30, 45), range(0))),
+        ((0.5, 0, 0.5), (range(30), range(30, 30), range(30, 60))),
+        ((30, 10, 5), (range(30), range(30, 40), range(40, 45))),
+        (("30", "20", "10"), (range(30), range(30, 50), range(50, 60))),
+        (("2000-01-01:2000-01-10", "2000-01-11", "2000-01-12:"), (range(40), range(40, 44), range(44, 60))),
+        ((":2000-01-05T06:00", "2000-01-06/2000-01-07", "2000-02"), (range(18), range(20, 28), range(0))),
+    ],
+)
+def test_a_series_is_split_along_time(series, shares, expected):
+    parts = split(series, shares)
+    assert [list(part.frames) for part in parts] == [list(frames) for frames in expected]
+    assert all(part.samples == range(1) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        (None, (range(5), range(5, 6), range(0))),
+        ((4, 1, 1), (range(4), range(4, 5), range(5, 6))),
+        (("2:6", ":2"), (range(2, 6), range(2), range(0))),
+    ],
+)
+def test_trajectories_are_split_along_sample(trajectories, shares, expected):
+    parts = split(trajectories, shares)
+    assert [list(part.samples) for part in parts] == [list(samples) for samples in expected]
+    assert all(part.frames == range(20) for part in parts)
+
+
+def test_trajectories_may_be_split_along_time(trajectories):
+    parts = split(trajectories, ("0:10", "10:15", "15:20"), "time")
+    assert [part.frames for part in parts] == [range(10), range(10, 15), range(15, 20)]
+    assert parts.test.samples == range(6)
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        (0.7,),
+        (0.25,) * 4,
+        (0.9, 0.3),
+        (50, 20, 10),
+        (10.5, 2, 2),
+        (-0.1, 0.5, 0.1),
+        ("a", "b", "c"),
+        (0, 0.5, 0.5),
+        ("2010:2011", "2012:2013"),
+        ("nan", 1, 1),
+        ("2000-01-01:soon", "2000-01-12:"),
+    ],
+)
+def test_shares_that_do_not_fit_are_an_error_of_the_user(series, shares):
+    with pytest.raises(ConfigError, match=r"--split|expected a date"):
+        split(series, shares)
+
+
+def test_a_series_cannot_be_split_along_sample(series):
+    with pytest.raises(ConfigError, match="no sample dimension"):
+        split(series, None, "sample")
+
+
+def test_positions_are_asked_for_where_there_are_no_dates(trajectories):
+    with pytest.raises(ConfigError, match="expected positions start:stop"):
+        split(trajectories, ("2000-01-01:2000-01-02", "3:4"))
+
+
+@pytest.mark.parametrize("stride", [1, 3, 7])
+def test_a_series_gives_every_window_at_the_stride(stride):
+    windows = Windows(Numbered(), Part(range(1), range(10, 30)), length=6, stride=stride)
+    starts = [windows(i)[0, 1].item() for i in range(len(windows))]
+    assert starts == list(range(10, 25, stride))
+    assert windows(len(windows) - 1)[-1, 1] < 30
+    assert_close(windows(1, epoch=5), windows(1))
+
+
+def test_trajectories_give_one_window_each_inside_the_part():
+    windows = Windows(Numbered(), Part(range(4, 9), range(3, 20)), length=6, is_trajectories=True, seed=3)
+    assert len(windows) == 5
+    drawn = torch.stack([torch.stack([windows(i, epoch) for i in range(5)]) for epoch in range(60)])
+    assert (drawn[..., 0] == torch.arange(4, 9)[:, None]).all()
+    starts = drawn[:, :, 0, 1]
+    assert set(starts.flatten().tolist()) == set(range(3, 15))
+    assert (drawn[..., 1].diff(dim=-1) == 1).all()
+
+
+def test_a_draw_depends_on_seed_epoch_and_index_alone():
+    def starts(seed: int, epoch: int, samples: int = 40) -> list[int]:
+        windows = Windows(Numbered(), Part(range(samples), range(500)), length=5, is_trajectories=True, seed=seed)
+        return [windows(i, epoch)[0, 1].item() for i in reversed(range(samples))][::-1]
+
+    assert starts(1, 2) == starts(1, 2)
+    assert starts(1, 2)[:10] == starts(1, 2, samples=10)
+    assert starts(1, 2) != starts(1, 3)
+    assert starts(1, 2) != starts(2, 2)
+    assert len(set(starts(1, 2))) > 20
+
+
+def test_validation_windows_are_the_same_in_every_epoch():
+    windows = Windows(Numbered(), Part(range(2), range(20)), length=6, is_trajectories=True)
+    taken = [[tuple(windows(i, epoch)[0].tolist()) for i in range(len(windows))] for epoch in (0, 9)]
+    assert taken[0] == taken[1] == [(0, 0), (0, 6), (0, 12), (1, 0), (1, 6), (1, 12)]
+
+
+@pytest.mark.parametrize("options", [{}, {"is_trajectories": True}, {"is_trajectories": True, "seed": 1}])
+def test_a_part_that_is_too_short_or_empty_has_no_windows(options):
+    assert len(Windows(Numbered(), Part(range(3), range(5)), length=6, **options)) == 0
+    assert len(Windows(Numbered(), Part(range(0), range(9)), length=6, **options)) == 0
+    assert len(Windows(Numbered(), Part(range(3), range(6)), length=6, **options)) == 3
+
+
+def test_a_part_without_room_for_a_window_says_what_to_do(series):
+    with pytest.raises(
+        DataError, match=r"the training part has 5 frames, but context=4 and horizon=2 need 6\. Shorten"
+    ):
+        require_windows(Part(range(1), range(5)), 6, "training", series, 4, 2)
+    require_windows(Part(range(1), range(6)), 6, "training", series, 4, 2)
+    require_windows(Part(range(1), range(0)), 6, "validation", series, 4, 2)
+
+
+def test_every_epoch_visits_all_in_its_own_order():
+    orders = [order(50, seed=1, epoch=epoch).tolist() for epoch in range(3)]
+    assert all(sorted(visited) == list(range(50)) for visited in orders)
+    assert orders[0] != orders[1] != orders[2]
+    assert orders[1] == order(50, seed=1, epoch=1).tolist()
+    assert orders[1] != order(50, seed=2, epoch=1).tolist()
+
+
+def test_held_windows_are_views_of_one_storage(series):
+    held = HeldFrames(series, [Part(range(1), range(10, 40))])
+    first, second = held.window(0, 10, 6), held.window(0, 12, 6)
+    assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    assert_close(first[2:], second[:4], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["series", "trajectories"])
+def test_frames_read_from_the_file_equal_those_held(name, request):
+    fields = request.getfixturevalue(name)
+    part = Part(range(fields.samples), range(5, 18))
+    held, read = HeldFrames(fields, [part]), ReadFrames(fields)
+    for sample in part.samples:
+        assert_close(held.window(sample, 7, 6), read.window(sample, 7, 6), rtol=0, atol=0)
+        np.testing.assert_array_equal(read.window(sample, 5, 13).numpy(), fields.read(sample, 5, 18))
+
+
+def test_only_what_fits_in_memory_is_held(series):
+    part = Part(range(1), range(10))
+    enough = series.frame_bytes * 10
+    assert isinstance(frames_of(series, [part], f"{enough / 1024}K"), HeldFrames)
+    assert isinstance(frames_of(series, [part], f"{enough / 1024 - 0.01}K"), ReadFrames)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512M", 512 * 2**20), ("2G", 2**31), ("1.5 k", 1536), ("100", 100), ("1TiB", 2**40), (" 3 MB ", 3 * 2**20)],
+)
+def test_sizes_are_read_in_powers_of_1024(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "2X", "-1G", "1.2.3G", ".", "G"])
+def test_what_is_no_size_is_an_error_of_the_user(text):
+    with pytest.raises(ConfigError, match=r"data\.memory"):
+        parse_bytes(text)
+
+
+def expected_statistics(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Over (sample, time, y, x, channel), with numpy."""
+    values = values.astype(np.float64)
+    channel_first = np.moveaxis(values, -1, 0)
+    by_cell = {"mean": channel_first.mean((1, 2)), "scale": channel_first.std((1, 2))}
+    overall = {"mean": channel_first.mean((1, 2, 3, 4)), "scale": channel_first.std((1, 2, 3, 4))}
+    change = np.sqrt((np.diff(channel_first, axis=2) ** 2).mean((1, 2, 3, 4)))
+    return {"by_cell": by_cell, "overall": overall, "change": change}
+
+
+@pytest.mark.parametrize("block_frames", [1, 2, 5, 7, 1000])
+def test_statistics_are_those_of_the_training_part_alone(tmp_path, monkeypatch, block_frames):
+    """Blocks shorter than the record: the frames claim to be so large that `block_frames` of them fill a block."""
+    values = np.stack([travelling_wave(20, 3, 4, seed=i) for i in range(4)])[..., None] * np.array(
+        [1.0, -3.0]
+    ) + np.array([0, 5e3])
+    values[3], values[:, 15:] = 1e6, -1e6  # outside the training part
+    fields = fields_of(tmp_path, values.astype(np.float32), "u", "v")
+    part = Part(range(3), range(2, 15))
+    monkeypatch.setitem(vars(fields), "frame_bytes", 2**26 // block_frames)
+    expected = expected_statistics(values[:3, 2:15].astype(np.float32))
+
+    found = statistics(fields, part, ReadFrames(fields))
+    # float64 sums stored as float32
+    np.testing.assert_allclose(found.mean[:, 0, 0], expected["overall"]["mean"], rtol=1e-6)
+    np.testing.assert_allclose(found.scale[:, 0, 0], expected["overall"]["scale"], rtol=1e-6)
+    np.testing.assert_allclose(found.change[:, 0, 0], expected["change"], rtol=1e-6)
+    np.testing.assert_allclose(found.climatology, expected["by_cell"]["mean"], rtol=1e-6)
+
+    pointwise = statistics(fields, part, ReadFrames(fields), pointwise=True)
+    np.testing.assert_allclose(pointwise.mean, expected["by_cell"]["mean"], rtol=1e-6)
+    np.testing.assert_allclose(pointwise.scale, expected["by_cell"]["scale"], rtol=1e-6)
+    assert pointwise.change.shape == (2, 1, 1)
+
+
+def test_a_small_spread_about_a_large_mean_is_not_lost(tmp_path):
+    values = (1e6 + travelling_wave(30, 3, 4) - 280)[None, ..., None].astype(np.float32)
+    fields = fields_of(tmp_path, values, "pressure")
+    found = statistics(fields, Part(range(1), range(30)), ReadFrames(fields))
+    np.testing.assert_allclose(found.scale.item(), values.astype(np.float64).std(), rtol=1e-6)
+
+
+def test_a_cell_that_never_changes_is_scaled_by_the_spread_of_the_variable(tmp_path):
+    values = travelling_wave(20, 3, 4)[None, ..., None].copy()
+    values[:, :, 1, 2] = 273
+    fields = fields_of(tmp_path, values, "u")
+    found = statistics(fields, Part(range(1), range(20)), ReadFrames(fields), pointwise=True)
+    np.testing.assert_allclose(found.scale[0, 1, 2], values.std(), rtol=1e-5)
+    assert found.mean[0, 1, 2] == 273
+
+
+@pytest.mark.parametrize("constant", [0.0, 273.15, -1e6])
+def test_a_constant_variable_is_refused(tmp_path, constant):
+    values = np.stack([travelling_wave(20, 3, 4), np.full((20, 3, 4), constant, np.float32)], axis=-1)[None]
+    values[:, 15:, ..., 1] += 1  # after the training part
+    fields = fields_of(tmp_path, values, "u", "v")
+    with pytest.raises(DataError, match="'v' is constant"):
+        statistics(fields, Part(range(1), range(15)), ReadFrames(fields))
+
+
+def test_a_variable_that_never_changes_in_time_is_refused(tmp_path):
+    values = np.broadcast_to(travelling_wave(1, 3, 4), (20, 3, 4))[None, ..., None]
+    fields = fields_of(tmp_path, values, "u")
+    with pytest.raises(DataError, match="'u' does not change in time"):
+        statistics(fields, Part(range(1), range(20)), ReadFrames(fields))
+
+
+@pytest.mark.parametrize("shares", ["2000-01:2000-01-06,2000-01-05:2000-01-08", "2000-01-01:,2000-01-12:,2000-01-14:"])
+def test_parts_that_overlap_are_refused(shares, series):
+    with pytest.raises(ConfigError, match="overlap"):
+        split(series, shares.split(","))

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+import torch
+
+from forecast_cli import checkpoint
+from forecast_cli.errors import CheckpointError
+
+
+@pytest.fixture
+def run(series_run, tmp_path):
+    """A copy that a test may damage."""
+    import shutil
+
+    return shutil.copytree(series_run, tmp_path / "run")
+
+
+def test_a_saved_model_forecasts_as_the_one_that_was_saved(tiny_model, tiny_config, context, tmp_path):
+    model = tiny_model("minconvlstm")
+    checkpoint.save_model(tmp_path, model, tiny_config(), parts={}, epoch=3)
+    saved = checkpoint.load_model(tmp_path)
+    assert torch.equal(saved.model(context, 4).fields, model(context, 4).fields)
+    assert (saved.epoch, saved.domain, saved.config) == (3, model.domain, tiny_config())
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 40, b"\xff" * 8 + b"{}", b'{"format": 1}'])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_damaged_file_is_refused_in_one_line_that_names_it(name, damage, run):
+    (run / name).write_bytes(damage)
+    with pytest.raises(CheckpointError, match=name) as error:
+        checkpoint.load_model(run)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "last.ckpt"])
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_a_truncated_file_is_refused(name, share, run):
+    content = (run / name).read_bytes()
+    (run / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=name):
+        checkpoint.load_state(run, "cpu") if name == "last.ckpt" else checkpoint.load_model(run)
+
+
+def test_a_training_state_is_loaded_without_executing_what_it_holds(run, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"format": 1, "bad": Malicious()}, run / "last.ckpt")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        checkpoint.load_state(run, "cpu")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_another_version_of_the_format_is_refused(run):
+    description = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps(description | {"format": 99}))
+    with pytest.raises(CheckpointError, match="another version"):
+        checkpoint.load_model(run)
+
+
+def test_weights_of_another_architecture_are_refused_with_the_first_difference(run):
+    description = json.loads((run / "model.json").read_text())
+    description["config"]["model"]["hidden"] = [7]
+    (run / "model.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match=r"encoder.*the model needs \(7, "):
+        checkpoint.load_model(run)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no such run"):
+        checkpoint.load_model(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match=r"model\.json"):
+        checkpoint.load_model(tmp_path)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        checkpoint.load_state(tmp_path, "cpu")

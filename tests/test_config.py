@@ -1,0 +1,160 @@
+import pytest
+from pydantic import ValidationError
+
+from forecast_cli.config import RunConfig, config_toml, load_config, presets, read_toml
+from forecast_cli.errors import ConfigError
+
+
+def written(tmp_path, text):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_options_win_over_set_over_file_over_preset_over_defaults(tmp_path):
+    file = written(tmp_path, "[training]\nepochs = 100\nbatch_size = 100\nlearning_rate = 0.1\n")
+    assignments = ["training.batch_size=200", "training.learning_rate=0.2"]
+    training = load_config(
+        preset="navier-stokes-s15",
+        file=file,
+        assignments=assignments,
+        options={"training.learning_rate": 0.3, "training.epochs": None},
+    ).training
+    assert training.clip == 0.0 != RunConfig().training.clip
+    assert (training.ema, training.epochs, training.batch_size, training.learning_rate) == (
+        RunConfig().training.ema,
+        100,
+        200,
+        0.3,
+    )
+
+
+def test_of_two_assignments_the_later_holds():
+    assert load_config(assignments=["training.epochs=3", "training.epochs=4"]).training.epochs == 4
+
+
+@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("model", ["minconvlstm", "minconvgru", "minconvexplstm", "convlstm", "convgru"])
+def test_a_preset_brings_hidden_sizes_for_every_model(name, model):
+    budget = load_config(preset=name, options={"model.name": model}).model
+    assert (budget.name, len(set(budget.hidden))) == (model, 1)
+    assert budget.hidden != RunConfig().model.hidden
+
+
+def test_hidden_sizes_of_the_user_win_over_the_presets(tmp_path):
+    assert load_config(preset="geopotential", assignments=["model.hidden=2x3"]).model.hidden == (3, 3)
+    assert load_config(preset="geopotential", file=written(tmp_path, "[model]\nhidden = [7]")).model.hidden == (7,)
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("4x40", (40,) * 4),
+        ("32,32,64", (32, 32, 64)),
+        ("8", (8,)),
+        ("[5, 6]", (5, 6)),
+        ('"2x9"', (9, 9)),
+        ("1 x 3", (3,)),
+    ],
+)
+def test_hidden_sizes_are_written_short_or_long(text, sizes):
+    assert load_config(assignments=[f"model.hidden={text}"]).model.hidden == sizes
+
+
+@pytest.mark.parametrize(
+    ("assignment", "section", "key", "value"),
+    [
+        ("training.learning_rate=1e-3", "training", "learning_rate", 1e-3),
+        ("training.epochs=50", "training", "epochs", 50),
+        ("training.epochs = 50", "training", "epochs", 50),
+        ("model.increments=false", "model", "increments", False),
+        ("model.norm=none", "model", "norm", "none"),
+        ('model.norm="none"', "model", "norm", "none"),
+        ("data.memory=512M", "data", "memory", "512M"),
+        ("data.variables=u,v", "data", "variables", ("u", "v")),
+        ('data.variables=["u", "v"]', "data", "variables", ("u", "v")),
+        ("data.split=[0.8, 0.2, 0]", "data", "split", (0.8, 0.2, 0)),
+        ("data.split=1979:2014,2015:2016,2017:2018", "data", "split", ("1979:2014", "2015:2016", "2017:2018")),
+        ("data.dims=time=t,y=lat", "data", "dims", {"time": "t", "y": "lat"}),
+        ('data.select={level = "500"}', "data", "select", {"level": "500"}),
+    ],
+)
+def test_the_value_of_set_is_toml_or_a_bare_word(assignment, section, key, value):
+    found = getattr(getattr(load_config(assignments=[assignment]), section), key)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.epoch=3", "did you mean training.epochs?"),
+        ("training.contxt=3", "did you mean data.context?"),
+        ("model.seed=3", "did you mean training.seed?"),
+        ("training.zzz=3", "Choose one of training.epochs, training.batch_size"),
+        ("modell.hidden=3", "did you mean model?"),
+        ("zzz.hidden=3", "Choose one of data, model, training"),
+        ("epochs=3", "expected section.key=value"),
+        ("training.epochs", "expected section.key=value"),
+        ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
+        ("training.epochs=many", "training.epochs = 'many'"),
+        ("training.learning_rate=nan", "training.learning_rate"),
+        ("training.ema=1", "training.ema = 1"),
+        ("model.norm=batch", "'layer', 'channel', 'group' or 'none'"),
+        ("model.hidden=[]", "model.hidden"),
+        ("model.hidden=4x0", "model.hidden = 0"),
+        ("data.dims=time", "data.dims = 'time'"),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_expected(assignment, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(assignments=[assignment])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nepoch = 3", "run.toml: no key 'training.epoch'"),
+        ("[trainings]\nepochs = 3", "did you mean training?"),
+        ("training = 3", "'training' is a section"),
+        ("[training", "not valid TOML"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=written(tmp_path, text))
+    assert str(tmp_path) in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_and_an_unknown_preset_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(file=tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="did you mean navier-stokes-s15"):
+        load_config(preset="navier-stokes-15")
+
+
+def test_a_configuration_cannot_be_changed():
+    config = load_config()
+    with pytest.raises(ValidationError):
+        config.training.epochs = 3
+    with pytest.raises(ValidationError):
+        config.training = config.training
+
+
+@pytest.mark.parametrize("name", [None, *presets()])
+def test_a_configuration_written_as_toml_reads_back_the_same(tmp_path, name):
+    options = {
+        "data.files": ("a.nc", "b c.nc"),
+        "data.split": "0.8,0.1,0.1",
+        "data.dims": {"time": "t"},
+        "data.select": {"level": "500"},
+    }
+    config = load_config(
+        preset=name, options=options, assignments=["training.learning_rate=1.25e-5", "model.hidden=3,4"]
+    )
+    file = written(tmp_path, config_toml(config))
+    assert RunConfig.model_validate(read_toml(file)) == load_config(file=file) == config

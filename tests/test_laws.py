@@ -1,0 +1,118 @@
+"""What every model must obey, whatever it computes."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from forecast_cli.models import MODELS, build_model
+from forecast_cli.models.base import ForecastModel
+
+# Orders of summation differ between one long and several short convolutions: a few float32 roundings.
+ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
+
+VARIANTS = [
+    {},
+    {"model__predict": "state", "model__increments": False},
+    {"model__norm": "channel", "model__norm_position": "before"},
+    {"model__norm": "group", "model__boundary": "cylinder"},
+    {
+        "model__norm": "none",
+        "model__boundary": "replicate",
+        "model__dilation": 2,
+        "model__kernel_size": 5,
+        "model__encoder_tanh": True,
+    },
+]
+
+
+@pytest.fixture(
+    params=[(name, variant) for name in MODELS for variant in VARIANTS], ids=lambda p: f"{p[0]}-{VARIANTS.index(p[1])}"
+)
+def model(request, tiny_model) -> ForecastModel:
+    name, variant = request.param
+    if variant.get("model__kernel_size") == 5:
+        variant = variant | {"model__dilation": 1}
+    return tiny_model(name, **variant)
+
+
+def test_forecast_continues_where_it_stopped(model, context):
+    whole = model(context, 9)
+    first = model(context, 4)
+    second = model(first.fields[:, -1:], 5, state=first.state)
+    assert_close(torch.cat([first.fields, second.fields], dim=1), whole.fields, **ROUNDING)
+
+
+def test_parallel_equals_step_by_step_from_any_carried_state(model, context):
+    state = model(torch.randn_like(context), 3).state
+    whole = model(context, 1, state=state)
+    fitted = []
+    for time in range(context.shape[1]):
+        step = model(context[:, time : time + 1], 1, state=state)
+        state = step.state
+        fitted.append(step.fields)
+    assert_close(torch.cat(fitted, dim=1), torch.cat([whole.fitted, whole.fields], dim=1), **ROUNDING)
+    for stepped, parallel in zip(state, whole.state, strict=True):
+        assert_close(stepped, parallel, **ROUNDING)
+
+
+def test_samples_of_a_batch_do_not_see_each_other(model, context):
+    assert_close(model(context, 3).fields[1:2], model(context[1:2], 3).fields, **ROUNDING)
+
+
+def test_shapes_are_those_of_the_contract(model, context, domain):
+    forecast = model(context, 4)
+    assert forecast.fitted.shape == (3, 6, *domain.shape)
+    assert forecast.fields.shape == (3, 4, *domain.shape)
+    assert model(context[:, :1], 1).fitted.shape == (3, 0, *domain.shape)
+
+
+def test_a_prediction_sees_no_frame_after_its_own(model, context):
+    later = context.clone()
+    later[:, 4:] += 1.0
+    assert_close(model(later, 1).fitted[:, :4], model(context, 1).fitted[:, :4], rtol=0, atol=0)
+
+
+def test_every_parameter_receives_a_gradient(model, context):
+    forecast = model(context, 3)
+    (forecast.fields.square().mean() + forecast.fitted.square().mean()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0 or name.endswith("convolution.bias"), name
+
+
+def test_nothing_is_created_on_another_device(model, context):
+    forecast = model.to("meta")(context.to("meta"), 3)
+    assert {tensor.device.type for tensor in (*forecast[:2], *forecast.state)} == {"meta"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_change_of_units_changes_the_forecast_alike(name, tiny_model, context):
+    model = tiny_model(name)
+    scaled = tiny_model(name)
+    scaled.set_statistics(mean=10 * model.mean + 3, scale=10 * model.scale, change=10 * model.change)
+    assert_close(scaled(10 * context + 3, 4).fields, 10 * model(context, 4).fields + 3, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_untrained_tendency_model_is_persistence(name, tiny_config, domain, context):
+    model = build_model(tiny_config(name), domain)
+    assert_close(model(context, 3).fields, context[:, -1:].expand(-1, 3, -1, -1, -1), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pointwise_statistics_normalise_each_cell(name, tiny_model, context, domain):
+    model = tiny_model(name, data__normalize="pointwise")
+    assert model.mean.shape == domain.shape
+    model.set_statistics(mean=torch.randn(domain.shape), scale=torch.rand(domain.shape) + 0.5)
+    assert_close(model.denormalize(model.normalize(context)), context)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_static_and_forcing_are_refused_by_models_that_have_no_use_for_them(name, tiny_model, context):
+    from forecast_cli.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="static"):
+        tiny_model(name)(context, 1, static=context[:, 0])
+    with pytest.raises(ConfigError, match="forcing"):
+        tiny_model(name)(context, 1, forcing=context)

@@ -1,0 +1,99 @@
+"""Who may import whom: DESIGN.md's table, checked on the syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "forecast_cli"
+EVERYBODY = {"errors", "config", "domain", "__version__"}
+ALLOWED = {
+    "errors": set(),
+    "config": {"errors"},
+    "domain": set(),
+    "devices": EVERYBODY,
+    "scan": EVERYBODY,
+    "data": EVERYBODY,
+    "equations": EVERYBODY | {"physics"},
+    "models": EVERYBODY | {"scan", "equations", "physics"},
+    "checkpoint": EVERYBODY | {"models", "data"},
+    "objective": EVERYBODY | {"models"},
+    "planning": EVERYBODY | {"models", "data", "checkpoint", "objective"},
+    "trainer": EVERYBODY | {"models", "data", "checkpoint", "objective", "planning"},
+    "rollout": EVERYBODY | {"models", "data", "checkpoint"},
+    "simulate": EVERYBODY | {"equations", "physics", "data"},
+    "metrics": EVERYBODY | {"data"},
+    "plots": EVERYBODY | {"data", "metrics"},
+}
+# What may not even be imported indirectly, for speed of start or freedom of torch.
+WITHOUT_TORCH = ["metrics", "plots", "config", "domain", "errors"]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def own_imports(path: Path) -> set[str]:
+    """Rooms of this package that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("forecast_cli.")}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "forecast_cli":
+                found |= {alias.name for alias in node.names}
+            elif node.module.startswith("forecast_cli."):
+                found.add(node.module.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_the_rooms_below_it(path):
+    if room(path) in ("cli", "__main__"):
+        return
+    assert own_imports(path) - {room(path)} <= ALLOWED[room(path)]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_commands_import_nothing_heavy_before_they_run(path):
+    """At module level only typer, the standard library, errors, and other shells."""
+    tree = ast.parse(path.read_text())
+    light = {"typer", "forecast_cli"}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            assert parts[0] in light or parts[0] in STANDARD, node.module
+            assert parts[0] != "forecast_cli" or parts[1:2] in ([], ["cli"], ["errors"]), node.module
+        elif isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= light | STANDARD
+
+
+STANDARD = {"json", "sys", "time", "collections", "contextlib", "pathlib", "typing"}
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_scores_and_plots_know_no_torch(name):
+    """Followed through everything of ours that the module imports."""
+    seen, todo = set(), [PACKAGE / f"{name}.py"]
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert not any(imported.split(".")[0] == "torch" for imported in names), path
+            for imported in names:
+                if imported.startswith("forecast_cli."):
+                    stem = PACKAGE.joinpath(*imported.split(".")[1:])
+                    file = stem.with_suffix(".py") if stem.with_suffix(".py").exists() else stem / "__init__.py"
+                    if file not in seen:
+                        todo.append(file)

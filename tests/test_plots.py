@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+def run_of(forecast, data, run):
+    """A tiny model of some data."""
+    options = ("--hidden", 2, "--context", 3, "--horizon", 1, "--epochs", 1)
+    assert forecast("train", data, "-o", run, *options).exit_code == 0
+    return run
+
+
+@pytest.fixture
+def forecast_file(forecast, series, series_run, tmp_path):
+    path = tmp_path / "fc.nc"
+    assert forecast("rollout", series_run, "--data", series, "-o", path, "--steps", 3).exit_code == 0
+    return path
+
+
+@pytest.fixture
+def score_file(forecast, series, forecast_file, tmp_path):
+    path, options = tmp_path / "scores.nc", ("--metric", "acc,rmse,bias", "--baseline", "persistence,climatology")
+    assert forecast("evaluate", forecast_file, "--truth", series, "-o", path, *options).exit_code == 0
+    return path
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Figures as they are when they are saved."""
+    from forecast_cli import plots
+
+    drawn, save = [], plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, *rest: (drawn.append(figure), save(figure, *rest)))
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [("scores", "svg"), ("forecast", "png"), ("forecast and truth", "pdf"), ("series", "pdf"), ("trajectories", "png")],
+)
+def test_every_kind_of_file_gives_a_picture(kind, ending, forecast, series, trajectories, request, tmp_path):
+    files = {
+        "series": lambda: series,
+        "trajectories": lambda: trajectories,
+        "scores": lambda: request.getfixturevalue("score_file"),
+    }
+    file = files.get(kind, lambda: request.getfixturevalue("forecast_file"))()
+    truth = ("--truth", series) if kind == "forecast and truth" else ()
+    image = tmp_path / f"picture.{ending}"
+    result = forecast("plot", file, "-o", image, *truth)
+    assert (result.exit_code, result.stderr) == (0, f"{image}: written\n")
+    assert image.read_bytes().startswith(SIGNATURES[ending])
+    assert image.stat().st_size > 5000
+
+
+def test_a_forecast_is_drawn_beside_its_truth_and_its_error(forecast, series, forecast_file, figures, tmp_path):
+    forecast("plot", forecast_file, "-o", tmp_path / "p.png", "--truth", series, "--start", 2, "--lead", "1,3")
+    drawn = np.array([axis.collections[0].get_array() for axis in figures[0].axes[:6]]).reshape(3, 2, 6, 8)
+    with xr.open_dataset(forecast_file) as predicted, xr.open_dataset(series) as truth:
+        expected = predicted["t2m"].isel(init_time=2, lead_time=[0, 2])
+        true = truth["t2m"].sel(time=predicted["valid_time"].isel(init_time=2, lead_time=[0, 2]))
+        np.testing.assert_allclose(drawn, [true, expected, expected - true], rtol=1e-5, atol=1e-5)
+
+
+def test_scores_are_drawn_for_every_model_that_has_them_and_the_legend_names_all(
+    score_file, forecast, figures, tmp_path
+):
+    forecast("plot", score_file, "-o", tmp_path / "p.png")
+    curves = [
+        {line.get_label(): list(line.get_ydata()) for line in axis.lines if not line.get_label().startswith("_")}
+        for axis in figures[0].axes
+    ]
+    assert [set(found) for found in curves] == [
+        {"minconvlstm", "persistence"},
+        *[{"minconvlstm", "persistence", "climatology"}] * 2,
+    ]
+    with xr.open_dataset(score_file) as scores:
+        assert (
+            curves[1]["persistence"]
+            == scores["score"].sel(model="persistence", metric="rmse", variable="t2m").values.tolist()
+        )
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == [
+        "minconvlstm",
+        "persistence",
+        "climatology",
+    ]
+
+
+def test_fields_in_one_dimension_are_drawn_as_lines(forecast, figures, tmp_path):
+    x, time = np.linspace(0, 1, 8, endpoint=False), np.arange(30.0)
+    values = np.sin(2 * np.pi * (x - 0.02 * time[:, None]))
+    xr.Dataset({"u": (("time", "x"), values)}, {"time": time, "x": x}).to_netcdf(tmp_path / "line.nc")
+    run, predicted = run_of(forecast, tmp_path / "line.nc", tmp_path / "run"), tmp_path / "fc.nc"
+    assert forecast("rollout", run, "--data", tmp_path / "line.nc", "-o", predicted).exit_code == 0
+    assert forecast("plot", predicted, "--truth", tmp_path / "line.nc", "-o", tmp_path / "fc.png").exit_code == 0
+    assert forecast("plot", tmp_path / "line.nc", "-o", tmp_path / "line.png", "--lead", "3").exit_code == 0
+    assert [len(axis.lines) for axis in figures[0].axes] == [1, 1, 1]
+    np.testing.assert_allclose(figures[1].axes[0].lines[0].get_xydata(), np.stack([x, values[3]], axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("height", [1, 3])
+@pytest.mark.parametrize("value", [0.0, 5.0, np.nan])
+def test_a_field_that_is_constant_or_missing_is_drawn_without_complaint(forecast, tmp_path, height, value):
+    fields = xr.Dataset({"u": (("time", "y", "x"), np.full((3, height, 4), value))}, {"time": [0.0, 1.0, 2.0]})
+    fields.to_netcdf(tmp_path / "flat.nc")
+    result = forecast("plot", tmp_path / "flat.nc", "-o", tmp_path / "p.png")
+    assert (result.exit_code, result.stderr) == (0, f"{tmp_path / 'p.png'}: written\n")
+
+
+def test_lead_times_beyond_the_truth_are_drawn_empty(forecast, series, series_run, tmp_path):
+    arguments = ("--data", series, "-o", tmp_path / "fc.nc", "--init-time", "2000-01-15T12", "--steps", 3)
+    assert forecast("rollout", series_run, *arguments).exit_code == 0
+    result = forecast("plot", tmp_path / "fc.nc", "--truth", series, "--lead", "3", "-o", tmp_path / "p.png")
+    assert (result.exit_code, result.stderr) == (0, f"{tmp_path / 'p.png'}: written\n")
+
+
+@pytest.mark.parametrize("name", ["picture.docx", "picture"])
+def test_an_unknown_ending_is_refused_with_those_that_are_known(forecast, series, tmp_path, name):
+    result = forecast("plot", series, "-o", tmp_path / name)
+    assert (result.exit_code, result.stderr.count("\n")) == (7, 1)
+    assert "png" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_is_overwritten_only_when_asked(forecast, series, tmp_path):
+    image = tmp_path / "p.png"
+    image.write_text("kept")
+    result = forecast("plot", series, "-o", image)
+    assert (result.exit_code, result.stderr.count("\n"), image.read_text()) == (7, 1, "kept")
+    assert forecast("plot", series, "-o", image, "--overwrite").exit_code == 0
+    assert image.read_bytes().startswith(SIGNATURES["png"])
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(("--lead", "99"), 2), (("--lead", "one"), 2), (("--start", "1"), 2), (("--variable", "t3m"), 3)],
+)
+def test_what_the_file_does_not_hold_cannot_be_drawn(forecast, series, tmp_path, options, code):
+    result = forecast("plot", series, "-o", tmp_path / "p.png", *options)
+    assert (result.exit_code, result.stderr.count("\n")) == (code, 1)

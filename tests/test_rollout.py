@@ -1,0 +1,130 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from files import write_series
+from torch.testing import assert_close
+
+from forecast_cli.checkpoint import load_model
+from forecast_cli.data.fields import open_fields
+from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
+from forecast_cli.models import MODELS
+from forecast_cli.rollout import Start, choose_starts, first_unseen, forecast_blocks, require_fit, roll_out
+
+
+@pytest.fixture
+def saved(series_run):
+    return load_model(series_run)
+
+
+@pytest.fixture
+def fields(series):
+    return open_fields([str(series)])
+
+
+@pytest.mark.parametrize("block", [1, 4, 11, 50])
+@pytest.mark.parametrize("name", MODELS)
+def test_blocks_joined_are_the_whole_forecast(name, block, tiny_model, context):
+    model = tiny_model(name)
+    blocks = list(forecast_blocks(model, context, 11, block))
+    assert all(part.shape[1] <= block for part in blocks)
+    with torch.inference_mode():
+        assert_close(torch.cat(blocks, dim=1), model(context, 11).fields, rtol=1e-4, atol=1e-4)
+
+
+def test_the_next_block_is_not_computed_before_it_is_asked_for(tiny_model, context):
+    """A million steps cost nothing until they are taken."""
+    first = next(forecast_blocks(tiny_model("minconvgru"), context, 10**6, 2))
+    assert first.shape[1] == 2
+
+
+def test_default_starts_verify_only_frames_that_the_training_never_saw(saved, fields):
+    starts = choose_starts(saved, fields, context=4, steps=3)
+    unseen = first_unseen(saved, fields)
+    assert unseen == 51  # 42 frames trained and 9 validated the model, out of 60
+    assert [start.init for start in starts] == list(range(50, 57))
+
+
+def test_starts_are_as_far_apart_as_asked(saved, fields):
+    assert [start.init for start in choose_starts(saved, fields, context=4, steps=3, every=3)] == [50, 53, 56]
+    assert [start.init for start in choose_starts(saved, fields, context=4, steps=8)] == [50]
+
+
+def test_a_file_of_another_period_is_forecast_throughout(saved, tmp_path):
+    later = open_fields([str(write_series(tmp_path / "later.nc", start="2010-01-01", frames=12))])
+    assert [start.init for start in choose_starts(saved, later, context=4, steps=4, every=1)] == list(range(3, 8))
+
+
+def test_every_trajectory_starts_after_its_context(trajectory_run, trajectories):
+    starts = choose_starts(load_model(trajectory_run), open_fields([str(trajectories)]), context=5, steps=3)
+    assert starts == [Start(sample, 4) for sample in range(6)]
+
+
+def test_a_start_may_be_any_time_with_enough_frames_before_it(saved, fields):
+    assert choose_starts(saved, fields, context=4, steps=3, init_times=["last", "2000-01-02T06"]) == [
+        Start(0, 5),
+        Start(0, 59),
+    ]
+    with pytest.raises(DataError, match="only 3 frames"):
+        choose_starts(saved, fields, context=4, steps=3, init_times=["2000-01-01T12"])
+    with pytest.raises(ConfigError, match="no frame at time 1999"):
+        choose_starts(saved, fields, context=4, steps=3, init_times=["1999"])
+
+
+def test_a_forecast_longer_than_the_test_part_is_refused(saved, fields):
+    with pytest.raises(DataError, match="--init-time"):
+        choose_starts(saved, fields, context=4, steps=10)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"frames": 60, "freq": "3h"}, "time step is 3 hours, but the model was trained on 6 hours"),
+        ({"height": 7}, "grid is 7 x 8, but the model was trained on 6 x 8"),
+    ],
+)
+def test_fields_that_the_model_does_not_know_are_refused(change, named, saved, tmp_path):
+    with pytest.raises(CheckpointError, match=named):
+        require_fit(saved, open_fields([str(write_series(tmp_path / "other.nc", **change))]))
+
+
+def test_fields_on_other_cells_or_in_other_units_are_refused(saved, series, tmp_path):
+    with xr.open_dataset(series) as dataset:
+        dataset.assign_coords(lat=dataset["lat"] + 1).to_netcdf(tmp_path / "moved.nc")
+        dataset["t2m"].attrs["units"] = "degC"
+        dataset.to_netcdf(tmp_path / "celsius.nc")
+    with pytest.raises(CheckpointError, match="'lat' is 51 on in steps of -2, but the model was trained on 50"):
+        require_fit(saved, open_fields([str(tmp_path / "moved.nc")]))
+    with pytest.raises(CheckpointError, match="'degC', but the model was trained on 'K'"):
+        require_fit(saved, open_fields([str(tmp_path / "celsius.nc")]))
+
+
+def test_a_forecast_that_diverges_is_an_error_and_leaves_no_file(saved, fields, tmp_path):
+    saved.model.decoder.weight.data.fill_(1e30)
+    with pytest.raises(DivergedError, match="at step"):
+        roll_out(saved, fields, [Start(0, 10)], tmp_path / "fc.nc", context=4, steps=20)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_written_forecast_is_the_computed_one(saved, fields, tmp_path, monkeypatch):
+    """Whatever the batches and blocks that it was computed in."""
+    starts = [Start(0, init) for init in (50, 52, 55)]
+    monkeypatch.setattr("forecast_cli.rollout.BLOCK_BYTES", 2 * 2 * fields.frame_bytes)
+    roll_out(saved, fields, starts, tmp_path / "fc.nc", context=4, steps=7, batch_size=2)
+    frames = torch.from_numpy(np.stack([fields.read(0, start.init - 3, start.init + 1) for start in starts]))
+    with torch.inference_mode():
+        expected = saved.model(frames, 7).fields[:, :, 0].numpy()
+    with xr.open_dataset(tmp_path / "fc.nc") as dataset:
+        np.testing.assert_allclose(dataset["t2m"].values, expected, rtol=0, atol=1e-3)
+        np.testing.assert_array_equal(dataset["t2m_climatology"].values, saved.model.climatology[0].numpy())
+        assert dataset.attrs["forecast_weights_sha256"] == saved.sha256
+
+
+def test_a_model_of_other_variables_is_refused(saved, fields):
+    renamed = dataclasses.replace(
+        saved.domain, variables=(dataclasses.replace(saved.domain.variables[0], units="degC"),)
+    )
+    with pytest.raises(CheckpointError, match="unit"):
+        require_fit(dataclasses.replace(saved, domain=renamed), fields)

@@ -1,0 +1,247 @@
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from forecast_cli import checkpoint, trainer
+from forecast_cli.config import load_config
+from forecast_cli.data.fields import open_fields
+from forecast_cli.errors import CheckpointError, DataError, DivergedError, OutputError, Stopped
+
+CPU = torch.device("cpu")
+
+
+class Silent:
+    """Watches the training; stops it after so many steps if asked to."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.steps, self.rows, self.stop_after = 0, [], stop_after
+
+    def step(self, *_) -> None:
+        self.steps += 1
+
+    def epoch(self, row) -> None:
+        self.rows.append(row)
+
+    def stop(self) -> bool:
+        return self.stop_after is not None and self.steps + 1 >= self.stop_after
+
+
+def config_for(path, **options):
+    given = {"model.hidden": "4", "data.context": 4, "data.horizon": 2, "training.epochs": 3, "training.batch_size": 3}
+    return load_config(
+        options=given | {key.replace("__", "."): value for key, value in options.items()} | {"data.files": (str(path),)}
+    )
+
+
+def trained(path, run, reporter=None, **options):
+    config = config_for(path, **options)
+    trainer.train(config, open_fields([str(path)]), run, device=CPU, reporter=reporter or Silent())
+    return run
+
+
+def stopped_and_resumed(path, run, stop_after, **options):
+    """Train, stop cleanly after some steps, go on in a new trainer as a new process would."""
+    config, fields = config_for(path, **options), open_fields([str(path)])
+    watcher = Silent(stop_after)
+    run.mkdir()
+    checkpoint.save_config(run, config)
+    with pytest.raises(Stopped, match="--resume auto"):
+        trainer.Trainer(trainer.prepare(config, fields), run, CPU).run_to_end(watcher, watcher.stop)
+    trainer.train(config, fields, run, device=CPU, reporter=Silent(), resume="must")
+    return run
+
+
+def metrics(run):
+    return [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in csv.DictReader((run / "metrics.csv").open())
+    ]
+
+
+def assert_same_state(first, second):
+    one, other = (checkpoint.load_state(run, CPU) for run in (first, second))
+    for state in (one, other):
+        for row in state["progress"]["rows"]:
+            row.pop("seconds")
+    assert one["progress"] == other["progress"]
+    for key in ("model", "averaged"):
+        if one[key] is not None:
+            assert one[key].keys() == other[key].keys()
+            assert all(torch.equal(one[key][name], other[key][name]) for name in one[key])
+    for slot, tensors in one["optimizer"]["state"].items():
+        assert all(torch.equal(tensors[name], other["optimizer"]["state"][slot][name]) for name in tensors)
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+VARIANTS = {
+    "plain": {},
+    "ema, noise and warm-up": {"training__ema": 0.9, "training__input_noise": 0.1, "training__warmup": 5},
+    "plateau": {"training__schedule": "plateau", "training__patience": 2, "training__learning_rate": 0.05},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("stop_after", [1, 5, 12])
+def test_a_resumed_run_equals_one_that_was_never_stopped(variant, stop_after, series, tmp_path):
+    options = VARIANTS[variant]
+    whole = trained(series, tmp_path / "whole", **options)
+    resumed = stopped_and_resumed(series, tmp_path / "resumed", stop_after, **options)
+    assert_same_state(whole, resumed)
+    assert metrics(whole) == metrics(resumed)
+
+
+def test_a_resumed_run_of_trajectories_draws_the_same_windows(trajectories, tmp_path):
+    options = {"training__batch_size": 2}
+    assert_same_state(
+        trained(trajectories, tmp_path / "whole", **options),
+        stopped_and_resumed(trajectories, tmp_path / "resumed", 4, **options),
+    )
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(series, tmp_path):
+    first, second, other = (trained(series, tmp_path / str(i), training__seed=seed) for i, seed in enumerate((1, 1, 2)))
+    assert_same_state(first, second)
+    assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+
+
+def test_training_lowers_the_loss_below_persistence(series, tmp_path):
+    """The wave moves on: a model that learnt nothing is persistence, which the untrained one is exactly."""
+    watcher = Silent()
+    trained(series, tmp_path / "run", watcher, training__epochs=12, model__hidden="8")
+    config = config_for(series, model__hidden="8")
+    untrained = trainer.Trainer(trainer.prepare(config, open_fields([str(series)])), tmp_path, CPU).validate()[
+        "validation_loss"
+    ]
+    assert watcher.rows[-1]["validation_loss"] < 0.25 * untrained
+
+
+def test_the_run_directory_holds_what_the_documentation_says(series_run):
+    assert {file.name for file in series_run.iterdir()} == {
+        "config.toml",
+        "model.safetensors",
+        "model.json",
+        "last.ckpt",
+        "metrics.csv",
+        "train.log",
+    }
+
+
+def test_a_stored_configuration_can_be_trained_again(series_run):
+    assert load_config(file=series_run / "config.toml").data.context == 4
+
+
+def scripted(monkeypatch, losses):
+    """Let the validation return these losses, one an epoch."""
+    remaining = iter(losses)
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda _: {"validation_loss": next(remaining)})
+
+
+def test_the_saved_model_is_that_of_the_best_epoch(series, tmp_path, monkeypatch):
+    scripted(monkeypatch, [3.0, 1.0, 2.0])
+    run = trained(series, tmp_path / "run")
+    assert checkpoint.load_model(run).epoch == 2
+    assert (run / "model.safetensors").read_bytes() == (
+        trained_two_epochs(series, tmp_path, monkeypatch) / "model.safetensors"
+    ).read_bytes()
+
+
+def trained_two_epochs(path, tmp_path, monkeypatch):
+    """The same run, stopped for good after its second epoch."""
+    scripted(monkeypatch, [3.0, 1.0, 2.0])
+    config, watcher = config_for(path), Silent(stop_after=2 * 13 + 1)
+    (tmp_path / "two").mkdir()
+    with pytest.raises(Stopped):
+        trainer.Trainer(trainer.prepare(config, open_fields([str(path)])), tmp_path / "two", CPU).run_to_end(
+            watcher, watcher.stop
+        )
+    return tmp_path / "two"
+
+
+def test_without_validation_the_best_epoch_is_that_of_the_training_loss(series, tmp_path):
+    watcher = Silent()
+    run = trained(series, tmp_path / "run", watcher, data__split="0.8,0,0.2")
+    assert "validation_loss" not in watcher.rows[0]
+    assert checkpoint.load_model(run).epoch == 1 + int(np.argmin([row["training_loss"] for row in watcher.rows]))
+
+
+def test_early_stopping_ends_after_so_many_epochs_without_a_better_one(series, tmp_path, monkeypatch):
+    watcher = Silent()
+    scripted(monkeypatch, [3.0, 1.0, 2.0, 1.0, 0.5])
+    trained(series, tmp_path / "run", watcher, training__epochs=5, training__patience=2)
+    assert [row["validation_loss"] for row in watcher.rows] == [3.0, 1.0, 2.0, 1.0]
+
+
+def test_a_plateau_halves_the_learning_rate(series, tmp_path, monkeypatch):
+    watcher = Silent()
+    scripted(monkeypatch, [1.0] * 12)
+    trained(
+        series,
+        tmp_path / "run",
+        watcher,
+        training__epochs=12,
+        training__schedule="plateau",
+        training__learning_rate=0.01,
+    )
+    assert [row["learning_rate"] for row in watcher.rows] == pytest.approx([0.01] * 6 + [0.005] * 5 + [0.0025])
+
+
+def test_a_loss_that_leaves_the_finite_numbers_keeps_the_last_good_state(series, tmp_path, monkeypatch):
+    run = trained(series, tmp_path / "run", training__epochs=1)
+    before = (run / "last.ckpt").read_bytes()
+    monkeypatch.setattr(trainer, "weighted_loss", lambda forecast, *_: forecast.fields.sum() * math.nan)
+    with pytest.raises(DivergedError, match="last good state"):
+        trainer.train(
+            config_for(series, training__epochs=2),
+            open_fields([str(series)]),
+            run,
+            device=CPU,
+            reporter=Silent(),
+            resume="auto",
+        )
+    assert (run / "last.ckpt").read_bytes() == before
+
+
+def test_resume_auto_starts_where_there_is_nothing_and_must_insists(series, tmp_path):
+    fields, config = open_fields([str(series)]), config_for(series, training__epochs=1)
+    with pytest.raises(CheckpointError, match=r"no last\.ckpt"):
+        trainer.train(config, fields, tmp_path / "run", device=CPU, reporter=Silent(), resume="must")
+    trainer.train(config, fields, tmp_path / "run", device=CPU, reporter=Silent(), resume="auto")
+    assert checkpoint.has_state(tmp_path / "run")
+
+
+def test_a_changed_configuration_is_named_key_by_key(series, tmp_path):
+    run = trained(series, tmp_path / "run", training__epochs=1)
+    changed = config_for(series, training__epochs=2, training__learning_rate=0.1, data__stride=2)
+    with pytest.raises(CheckpointError, match=r"data.stride: 1 -> 2.*training.learning_rate: 0.002 -> 0.1"):
+        trainer.train(changed, open_fields([str(series)]), run, device=CPU, reporter=Silent(), resume="auto")
+
+
+def test_a_run_is_overwritten_only_when_asked_and_other_folders_never(series, tmp_path):
+    run = trained(series, tmp_path / "run", training__epochs=1)
+    fields, config = open_fields([str(series)]), config_for(series, training__epochs=1, training__seed=5)
+    with pytest.raises(OutputError, match="--overwrite"):
+        trainer.train(config, fields, run, device=CPU, reporter=Silent())
+    trainer.train(config, fields, run, device=CPU, reporter=Silent(), overwrite=True)
+    assert checkpoint.load_model(run).config.training.seed == 5
+
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    (letters / "mother.txt").write_text("dear")
+    with pytest.raises(OutputError, match="exists"):
+        trainer.train(config, fields, letters, device=CPU, reporter=Silent(), overwrite=True)
+    assert (letters / "mother.txt").read_text() == "dear"
+
+
+def test_init_from_takes_weights_and_normalisation_of_another_run(series, tmp_path):
+    source = trained(series, tmp_path / "source", training__epochs=1)
+    prepared = trainer.prepare(config_for(series, training__seed=9), open_fields([str(series)]), init_from=source)
+    theirs = checkpoint.load_model(source).model.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in prepared.model.state_dict().items())
+
+
+def test_too_few_frames_is_said_with_the_numbers(series):
+    with pytest.raises(DataError, match=r"42 frames, but context=40 and horizon=9 need 49"):
+        trainer.prepare(config_for(series, data__context=40, data__horizon=9), open_fields([str(series)]))
