@@ -14,10 +14,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.forecasts import ForecastFile
 from forecast_cli.data.output import refuse_overwrite
 from forecast_cli.data.times import show
 from forecast_cli.errors import OutputError
-from forecast_cli.metrics import ForecastFile, lead_times
+from forecast_cli.evaluation import lead_times
 
 # Okabe and Ito (2008): eight colours that most people can tell apart.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
@@ -119,7 +120,7 @@ def plot_fields(
     channel = fields.names.index(variable)
     values = np.stack([fields.read(sample, frame, frame + 1)[0, channel] for frame in frames])
     described = fields.domain.variables[channel]
-    dims = [name for name in (fields.roles.y, fields.roles.x) if name]
+    dims = fields.grid_dims
     coordinates = {name: fields.dataset[name].values for name in dims if name in fields.dataset.coords}
     titles = [show(fields.times.values[frame]).replace("T00:00:00", "") for frame in frames]
     _panels(

@@ -1,5 +1,6 @@
 """Closed-loop forecasts from a trained model, written as they are computed."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,7 @@ def roll_out(
 
 
 def _write(file: NetCDFWriter, fields: Fields, values: np.ndarray, *, rows: slice, leads: slice) -> None:
-    grid = [fields.dataset.sizes[name] for name in (fields.roles.y, fields.roles.x) if name]
+    grid = [fields.dataset.sizes[name] for name in fields.grid_dims]
     for channel, name in enumerate(fields.names):
         file.write(name, (rows, leads), values[:, :, channel].reshape(*values.shape[:2], *grid))
 
@@ -216,7 +217,7 @@ def _lay_out(
     file.coordinate("init_time", init)
     file.coordinate("valid_time", valid)
 
-    grid = {name: fields.dataset.sizes[name] for name in (roles.y, roles.x) if name}
+    grid = {name: fields.dataset.sizes[name] for name in fields.grid_dims}
     auxiliary = [name for name in fields.spatial_coordinates() if name not in grid]
     climatology = saved.model.climatology.cpu().numpy()
     for channel, name in enumerate(fields.names):
@@ -251,6 +252,7 @@ def _lay_out(
             "forecast_seed": saved.config.training.seed,
             "forecast_epoch": saved.epoch,
             "forecast_data": fields.source,
+            "forecast_reading": json.dumps(fields.reading),
             "forecast_configuration": config_toml(saved.config),
         }
     )

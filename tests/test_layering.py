@@ -23,10 +23,11 @@ ALLOWED = {
     "rollout": EVERYBODY | {"models", "data", "checkpoint"},
     "simulate": EVERYBODY | {"equations", "physics", "data"},
     "metrics": EVERYBODY | {"data"},
-    "plots": EVERYBODY | {"data", "metrics"},
+    "evaluation": EVERYBODY | {"data", "metrics"},
+    "plots": EVERYBODY | {"data", "evaluation"},
 }
 # What may not even be imported indirectly, for speed of start or freedom of torch.
-WITHOUT_TORCH = ["metrics", "plots", "config", "domain", "errors"]
+WITHOUT_TORCH = ["metrics", "evaluation", "plots", "config", "domain", "errors"]
 
 
 def room(path: Path) -> str:

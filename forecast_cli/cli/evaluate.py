@@ -35,7 +35,8 @@ def evaluate(
     json_: shared.Json = False,
 ) -> None:
     """Score forecasts against the truth, per variable and lead time, beside baselines."""
-    from forecast_cli import metrics
+    from forecast_cli import evaluation
+    from forecast_cli.data.forecasts import open_forecast
     from forecast_cli.data.output import refuse_overwrite, write_dataset
 
     if output:
@@ -43,8 +44,8 @@ def evaluate(
     labels = shared.names(label) or ()
     if labels and len(labels) != len(forecast):
         raise ConfigError(f"--label: {len(labels)} names for {len(forecast)} forecasts.")
-    files = [metrics.open_forecast(path, labels[i] if labels else None) for i, path in enumerate(forecast)]
-    scores = metrics.evaluate(
+    files = [open_forecast(path, labels[i] if labels else None) for i, path in enumerate(forecast)]
+    scores = evaluation.evaluate(
         files,
         truth,
         metrics=shared.names(metric) or ("rmse",),
@@ -56,7 +57,7 @@ def evaluate(
         write_dataset(scores, output, overwrite=overwrite)
     _print_table(scores)
     if json_:
-        shared.print_json(metrics.as_json(scores))
+        shared.print_json(evaluation.as_json(scores))
 
 
 def _print_table(scores: "xr.Dataset") -> None:
@@ -66,7 +67,7 @@ def _print_table(scores: "xr.Dataset") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from forecast_cli.metrics import lead_times
+    from forecast_cli.evaluation import lead_times
 
     leads, unit = lead_times(scores)
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)

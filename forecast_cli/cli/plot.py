@@ -1,7 +1,7 @@
 """forecast plot"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,38 +26,82 @@ def plot(
     overwrite: shared.Overwrite = False,
 ) -> None:
     """Draw the picture that suits a file: scores against lead time, a forecast beside the truth, or fields."""
-    import xarray as xr
-
-    from forecast_cli import plots
-    from forecast_cli.data.fields import open_fields
     from forecast_cli.data.output import refuse_overwrite
 
     refuse_overwrite(output, overwrite)
     options = {"dims": shared.dims_of(dims), "select": shared.assignments(select, "--select")}
-    try:
-        with xr.open_dataset(file, engine="netcdf4") as dataset:
-            kind = dataset.attrs.get("forecast_kind")
-            if kind == "scores":
-                plots.plot_scores(dataset.load(), output, overwrite=overwrite)
-    except (OSError, ValueError, RuntimeError):
-        kind = None  # open_fields knows more kinds of files, and says what is wrong
-    if kind == "forecast":
-        from forecast_cli.metrics import open_forecast, truth_of
-
-        forecast = open_forecast(Path(file))
-        name = _one_of(variable, forecast.variables)
-        leads = [step - 1 for step in _steps(lead, forecast.leads, first=1)]
-        row = _position(start, forecast.dataset.sizes[forecast.outer], "--start")
-        known = truth_of(forecast, open_fields(truth, variables=[name], **options), name, row, leads) if truth else None
-        plots.plot_forecast(forecast, known, output, variable=name, start=row, leads=leads, overwrite=overwrite)
-    elif kind != "scores":
-        fields = open_fields([file], variables=[variable] if variable else (), **options)
-        frames = _steps(lead, fields.frames, first=0)
-        sample = _position(start, fields.samples, "--start")
-        plots.plot_fields(
-            fields, output, variable=_one_of(variable, fields.names), sample=sample, frames=frames, overwrite=overwrite
-        )
+    kind = _kind(file)
+    if kind == "scores":
+        _plot_scores(file, output, overwrite)
+    elif kind == "forecast":
+        _plot_forecast(Path(file), truth, output, overwrite, variable=variable, start=start, lead=lead, options=options)
+    else:
+        _plot_fields(file, output, overwrite, variable=variable, start=start, lead=lead, options=options)
     shared.say(f"{output}: written")
+
+
+def _kind(file: str) -> str | None:
+    """What `forecast` says of a file that it wrote; None for other files."""
+    import xarray as xr
+
+    try:
+        with xr.open_dataset(file, engine="netcdf4", decode_times=False) as dataset:
+            kind: str | None = dataset.attrs.get("forecast_kind")
+            return kind
+    except (OSError, ValueError, RuntimeError):
+        return None  # open_fields knows more kinds of files, and says what is wrong
+
+
+def _plot_scores(file: str, output: Path, overwrite: bool) -> None:
+    import xarray as xr
+
+    from forecast_cli import plots
+
+    with xr.open_dataset(file, engine="netcdf4") as dataset:
+        plots.plot_scores(dataset, output, overwrite=overwrite)
+
+
+def _plot_forecast(
+    file: Path,
+    truth: list[str] | None,
+    output: Path,
+    overwrite: bool,
+    *,
+    variable: str | None,
+    start: int,
+    lead: str | None,
+    options: dict[str, Any],
+) -> None:
+    from forecast_cli import plots
+    from forecast_cli.data.forecasts import open_forecast
+    from forecast_cli.evaluation import open_truth, truth_of
+
+    forecast = open_forecast(file)
+    name = _one_of(variable, forecast.variables)
+    leads = [step - 1 for step in _steps(lead, forecast.leads, first=1)]
+    row = _position(start, forecast.dataset.sizes[forecast.outer], "--start")
+    known = truth_of(forecast, open_truth(forecast, truth, **options), name, row, leads) if truth else None
+    plots.plot_forecast(forecast, known, output, variable=name, start=row, leads=leads, overwrite=overwrite)
+
+
+def _plot_fields(
+    file: str,
+    output: Path,
+    overwrite: bool,
+    *,
+    variable: str | None,
+    start: int,
+    lead: str | None,
+    options: dict[str, Any],
+) -> None:
+    from forecast_cli import plots
+    from forecast_cli.data.fields import open_fields
+
+    fields = open_fields([file], variables=[variable] if variable else (), **options)
+    name = _one_of(variable, fields.names)
+    frames = _steps(lead, fields.frames, first=0)
+    sample = _position(start, fields.samples, "--start")
+    plots.plot_fields(fields, output, variable=name, sample=sample, frames=frames, overwrite=overwrite)
 
 
 def _one_of(wanted: str | None, known: tuple[str, ...]) -> str:

@@ -20,6 +20,8 @@ class Fields:
 
     dataset: the chosen variables only, each with dimensions ([sample,] time, [y,] x), plus the coordinates.
     squeezed: names of the dimensions of length 1 that were dropped.
+    reading: what the user had to say to have them read so, "dims" and "select" along squeezed dimensions;
+    it goes into forecasts, so that the truth is read in the same way.
     source: the files, for messages.
     """
 
@@ -29,6 +31,7 @@ class Fields:
     domain: Domain
     squeezed: tuple[str, ...]
     source: str
+    reading: Mapping[str, dict[str, str]]
 
     @property
     def is_trajectories(self) -> bool:
@@ -45,6 +48,11 @@ class Fields:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(variable.name for variable in self.domain.variables)
+
+    @property
+    def grid_dims(self) -> list[str]:
+        """Names of the dimensions of space: [y, x], or [x]."""
+        return [name for name in (self.roles.y, self.roles.x) if name]
 
     @cached_property
     def frame_bytes(self) -> int:
@@ -83,7 +91,7 @@ class Fields:
 
     def spatial_coordinates(self) -> dict[str, xr.Variable]:
         """The file's coordinates that depend on the grid alone, to be carried to the output."""
-        grid = {dimension for dimension in (self.roles.y, self.roles.x) if dimension}
+        grid = set(self.grid_dims)
         return {
             str(name): c.variable
             for name, c in self.dataset.coords.items()
@@ -120,7 +128,9 @@ def open_fields(
     for dimension, choice in (select or {}).items():
         dataset = _select(dataset, roles, dimension, choice, source)
     roles, squeezed = find_roles(dataset, names, dims or {}, source)
-    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source)
+    chosen = {key: value for key, value in (select or {}).items() if key in squeezed}
+    reading = {"dims": dict(dims or {}), "select": chosen}
+    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading)
 
 
 def _choose(dataset: xr.Dataset, wanted: Sequence[str], dims: Mapping[str, str], source: str) -> tuple[str, ...]:
@@ -250,7 +260,12 @@ def _comparable(coordinate: xr.DataArray) -> np.ndarray:
 
 
 def _fields(
-    dataset: xr.Dataset, names: tuple[str, ...], roles: Roles, squeezed: tuple[str, ...], source: str
+    dataset: xr.Dataset,
+    names: tuple[str, ...],
+    roles: Roles,
+    squeezed: tuple[str, ...],
+    source: str,
+    reading: Mapping[str, dict[str, str]],
 ) -> Fields:
     empty = [dimension for dimension, size in dataset[names[0]].sizes.items() if size == 0]
     if empty:
@@ -270,7 +285,8 @@ def _fields(
         grid=grid,
         boundary=boundary,
     )
-    return Fields(dataset[list(names)].transpose(*order, missing_dims="ignore"), roles, times, domain, squeezed, source)
+    ordered = dataset[list(names)].transpose(*order, missing_dims="ignore")
+    return Fields(ordered, roles, times, domain, squeezed, source, reading)
 
 
 def _described(name: str, variable: xr.DataArray) -> Variable:

@@ -199,7 +199,7 @@ def show(value: Any) -> str:
     """A time for people."""
     if isinstance(value, np.datetime64):
         return pd.Timestamp(value).isoformat()
-    return value.isoformat() if isinstance(value, cftime.datetime) else f"{value:g}"
+    return value.isoformat() if isinstance(value, cftime.datetime) else f"{value:.12g}"
 
 
 def without_times(name: str, frames: int) -> TimeAxis:

@@ -11,7 +11,7 @@ from forecast_cli.config import RunConfig
 from forecast_cli.domain import Boundary
 from forecast_cli.models.base import State
 from forecast_cli.models.convolution import Convolution, initial_like
-from forecast_cli.scan import Gates, scan
+from forecast_cli.scan import Gates, require_backend, scan
 
 
 class MinimalCell(nn.Module):
@@ -25,6 +25,7 @@ class MinimalCell(nn.Module):
     ) -> None:
         super().__init__()
         options = config.model
+        require_backend(options.scan)
         self.hidden, self.backend, self.initial = hidden, options.scan, options.initial_hidden
         self.convolution = Convolution(
             channels,

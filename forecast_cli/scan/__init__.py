@@ -21,7 +21,7 @@ from forecast_cli.errors import ConfigError
 from forecast_cli.scan.fused import fused
 from forecast_cli.scan.reference import log_space, sequential
 
-__all__ = ["BACKENDS", "Gates", "scan"]
+__all__ = ["BACKENDS", "Gates", "require_backend", "scan"]
 
 Gates = tuple[Tensor] | tuple[Tensor, Tensor]
 Backend = Callable[[Gates, Tensor, Tensor], Tensor]
@@ -30,6 +30,12 @@ BACKENDS: dict[str, Backend] = {"sequential": sequential, "log_space": log_space
 
 _log = logging.getLogger(__name__)
 _announced: set[str] = set()
+
+
+def require_backend(name: str) -> None:
+    """Raise ConfigError unless `name` is "auto" or one of BACKENDS."""
+    if name != "auto" and name not in BACKENDS:
+        raise ConfigError(f"model.scan: no backend '{name}'. Choose auto, {', '.join(BACKENDS)}.")
 
 
 def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "auto") -> tuple[Tensor, Tensor]:
@@ -42,13 +48,12 @@ def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "au
     Returns (hidden, last), shaped like candidate and initial; differentiable in every argument.
     Low-precision inputs are computed in float32. Raises ConfigError for an unknown backend.
     """
+    require_backend(backend)
     if backend == "auto":
         backend = "fused"
         if backend not in _announced:
             _announced.add(backend)
             _log.info("scan backend: %s", backend)
-    if backend not in BACKENDS:
-        raise ConfigError(f"model.scan: no backend '{backend}'. Choose auto, {', '.join(BACKENDS)}.")
     dtype = candidate.dtype
     if dtype in (torch.bfloat16, torch.float16):
         # The recurrence adds up many small changes: it runs in float32 and is rounded once, at the end.

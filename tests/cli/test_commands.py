@@ -379,3 +379,21 @@ def test_python_m_forecast_cli_trains_as_a_process_of_its_own(series, tmp_path):
 def test_python_m_forecast_cli_leaves_with_the_documented_code(series, tmp_path):
     result = python("-m", "forecast_cli", "rollout", "none", "--data", series, "-o", "fc.nc", cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (4, "", "forecast: none: no such run directory.\n")
+
+
+def test_the_truth_is_read_as_the_data_that_were_forecast(forecast, series, tmp_path):
+    """A choice along a further dimension and the names of dimensions travel with the run and the forecast."""
+    with xr.open_dataset(series) as dataset:
+        levels = dataset.expand_dims(level=[500, 850]).rename(time="zeit").assign_coords(level=[500, 850])
+        levels = levels * xr.DataArray([1.0, 2.0], dims="level")
+        levels.drop_vars("zeit").to_netcdf(tmp_path / "levels.nc")
+    run, fc = tmp_path / "run", tmp_path / "fc.nc"
+    options = ("--hidden", "4", "--context", "4", "--horizon", "2", "--epochs", "1")
+    read = ("--select", "level=850", "--dims", "time=zeit")
+    assert forecast("train", tmp_path / "levels.nc", "-o", run, *read, *options).exit_code == 0
+    assert forecast("rollout", run, "--data", tmp_path / "levels.nc", "-o", fc).exit_code == 0
+    result = forecast("evaluate", fc, "--truth", tmp_path / "levels.nc", "--json")
+    assert result.exit_code == 0, result.output
+    assert forecast("plot", fc, "--truth", tmp_path / "levels.nc", "-o", tmp_path / "fc.png").exit_code == 0
+    with xr.open_dataset(fc) as dataset:
+        assert dataset["t2m"].mean() > 500  # twice 280: the level that was chosen

@@ -90,6 +90,7 @@ def test_a_cylinder_commutes_with_shifts_in_longitude_only(name, tiny_model, con
         ({"model__kernel_size": 4}, "odd"),
         ({"model__kernel_size": 7, "model__dilation": 4}, "beyond the grid"),
         ({"name": "minconvlstn"}, "minconvlstm"),
+        ({"model__scan": "fast"}, "sequential, log_space, fused"),
     ],
 )
 def test_a_network_that_cannot_be_is_refused(options, named, tiny_config, domain):

@@ -1,0 +1,90 @@
+"""Reading back the forecasts that `forecast rollout` wrote."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from forecast_cli.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ForecastFile:
+    """A forecast as `forecast rollout` writes it.
+
+    outer: the dimension of the starts, init_time or sample. starts, lead_keys: what tells one start, or
+    one lead time, from another.
+    """
+
+    label: str
+    path: Path
+    dataset: xr.Dataset
+    outer: str
+    variables: tuple[str, ...]
+
+    @property
+    def reading(self) -> dict[str, dict[str, str]]:
+        """How the fields were read that it was made from: "dims" and "select", as `open_fields` takes them."""
+        found: dict[str, dict[str, str]] = json.loads(self.dataset.attrs.get("forecast_reading", "{}"))
+        return {"dims": found.get("dims", {}), "select": found.get("select", {})}
+
+    @property
+    def leads(self) -> int:
+        return self.dataset.sizes["lead_time"]
+
+    @property
+    def starts(self) -> list[tuple[object, object]]:
+        inits = np.atleast_1d(self.dataset["init_time"].values)
+        if self.outer == "init_time":
+            return [(None, init) for init in inits.tolist()]
+        return [(sample, inits.tolist()[0]) for sample in self.dataset[self.outer].values.tolist()]
+
+    @property
+    def lead_keys(self) -> list[float]:
+        leads = self.dataset["lead_time"].values
+        seconds = leads / np.timedelta64(1, "s") if leads.dtype.kind == "m" else leads
+        return [float(f"{lead:.9g}") for lead in seconds]
+
+    def only(self, starts: Sequence[int], leads: Sequence[int]) -> "ForecastFile":
+        """The forecast cut to some positions along its starts and lead times."""
+        return replace(self, dataset=self.dataset.isel({self.outer: list(starts), "lead_time": list(leads)}))
+
+    @property
+    def valid_times(self) -> np.ndarray:
+        """(start, lead)"""
+        valid = self.dataset["valid_time"].values
+        return np.broadcast_to(valid, (self.dataset.sizes[self.outer], self.leads))
+
+    def read(self, name: str, index: Mapping[str, int | list[int]]) -> np.ndarray:
+        """Values of a variable at positions along init_time or sample, and lead_time; DataError if the file is damaged."""
+        return read_values(self.dataset[name].variable.isel(index), str(self.path))
+
+
+def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
+    """Open a forecast file lazily; DataError if it is not one."""
+    try:
+        # A plain number of days or seconds stays a number; lead_time says itself that it is a duration.
+        durations = xr.coders.CFTimedeltaCoder(decode_via_units=False)
+        dataset = xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path}: not a readable NetCDF file ({str(error).splitlines()[0]}).") from error
+    if dataset.attrs.get("forecast_kind") != "forecast":
+        raise DataError(f"{path}: not a forecast that `forecast rollout` wrote.")
+    variables = tuple(str(dataset.attrs["forecast_variables"]).split())
+    outer = str(dataset[variables[0]].dims[0])
+    return ForecastFile(label or str(dataset.attrs["forecast_model"]), path, dataset, outer, variables)
+
+
+def read_values(variable: xr.Variable, source: str) -> np.ndarray:
+    """The values of a part of a file as float64; DataError if the file is damaged there."""
+    try:
+        return np.asarray(variable.values, np.float64)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{source}: cannot be read to its end ({str(error).splitlines()[0]}): the file is damaged."
+        ) from error

@@ -1,0 +1,352 @@
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from forecast_cli import evaluation
+from forecast_cli.data.fields import open_fields
+from forecast_cli.data.forecasts import open_forecast
+from forecast_cli.errors import ConfigError, DataError
+from forecast_cli.metrics import cell_weights
+
+FRAMES, STEPS, STARTS, SAMPLES, FIRST = 12, 3, (4, 5, 7), (2, 5), 3
+"""A record of so many frames; forecasts of so many steps from these frames, or of these trajectories from one frame."""
+LATITUDES, LONGITUDES = np.array([60.0, 20.0, -20.0]), np.array([0.0, 10.0])
+NOISE = np.random.default_rng(3).normal(size=(8, FRAMES, 3, 2))
+CLIMATOLOGY = np.arange(6.0).reshape(3, 2) / 10
+
+
+def on_grid(dataset, geographical=True):
+    if not geographical:
+        return dataset.rename(lat="y", lon="x").assign_coords(y=[0.0, 1.0, 2.0], x=[0.0, 1.0])
+    names = {"lat": (LATITUDES, "degrees_north"), "lon": (LONGITUDES, "degrees_east")}
+    return dataset.assign_coords({name: (name, values, {"units": units}) for name, (values, units) in names.items()})
+
+
+def dates(**options):
+    return xr.date_range("2001-01-01", periods=FRAMES, freq="h", **({"use_cftime": False} | options)).values
+
+
+def write_truth(path, values=NOISE[0], times=None, geographical=True):
+    fields = xr.Dataset(
+        {"u": (("time", "lat", "lon"), values, {"units": "m"})}, {"time": dates() if times is None else times}
+    )
+    on_grid(fields, geographical).to_netcdf(path)
+    return path
+
+
+def write_forecast(
+    path, values, *, starts=STARTS, steps=None, times=None, geographical=True, name="ours", climatology=True
+):
+    """What `forecast rollout` would leave; values (start, lead, y, x), steps of one hour unless said."""
+    steps = np.arange(1, values.shape[1] + 1) if steps is None else np.array(steps)
+    times = dates() if times is None else times
+    fields = xr.Dataset({"u": (("init_time", "lead_time", "lat", "lon"), values, {"units": "m"})})
+    if climatology:
+        fields["u_climatology"] = (("lat", "lon"), CLIMATOLOGY)
+    fields = fields.assign_coords(
+        init_time=times[list(starts)],
+        lead_time=steps * np.timedelta64(3600, "s").astype("timedelta64[ns]"),
+        valid_time=(("init_time", "lead_time"), times[np.array(starts)[:, None] + steps]),
+    )
+    fields.attrs = {"forecast_kind": "forecast", "forecast_variables": "u", "forecast_model": name}
+    on_grid(fields, geographical).to_netcdf(path)
+    return open_forecast(path)
+
+
+def truth_at(starts=STARTS, steps=(1, 2, 3), values=NOISE[0]):
+    return np.stack([values[[start + step for step in steps]] for start in starts])
+
+
+def write_trajectory_files(folder, values, samples=SAMPLES, units="s"):
+    """The truth of eight trajectories, and a forecast of some of them from frame FIRST on."""
+    time = xr.Variable("time", 0.5 * np.arange(FRAMES), {"units": units})
+    truth = xr.Dataset({"u": (("sample", "time", "lat", "lon"), NOISE, {"units": "m"})}, {"time": time})
+    on_grid(truth, geographical=False).to_netcdf(folder / "truth.nc")
+    fields = xr.Dataset(
+        {
+            "u": (("sample", "lead_time", "lat", "lon"), values, {"units": "m"}),
+            "u_climatology": (("lat", "lon"), CLIMATOLOGY),
+        }
+    )
+    fields = fields.assign_coords(
+        sample=list(samples),
+        lead_time=("lead_time", [0.5, 1.0, 1.5], {"units": units}),
+        init_time=((), 0.5 * FIRST, {"units": units}),
+        valid_time=("lead_time", 0.5 * (FIRST + np.array([1, 2, 3])), {"units": units}),
+    )
+    fields.attrs = {"forecast_kind": "forecast", "forecast_variables": "u", "forecast_model": "ours"}
+    on_grid(fields, geographical=False).to_netcdf(folder / "forecast.nc")
+    return open_forecast(folder / "forecast.nc"), [str(folder / "truth.nc")]
+
+
+def score(dataset, metric="rmse", model="ours"):
+    return dataset["score"].sel(metric=metric, model=model, variable="u").values
+
+
+def sines(latitudes):
+    """Weights of bands 40 degrees wide by the areas between their bounding circles."""
+    bounds = np.deg2rad([latitudes + 20, latitudes - 20])
+    return (np.sin(bounds[0]) - np.sin(bounds[1]))[:, None] * np.ones(2)
+
+
+def weighted_rmse(error, weights=None):
+    """(start, lead, y, x) -> (lead,)"""
+    weights = np.broadcast_to(sines(LATITUDES) if weights is None else weights, error.shape[-2:])
+    return np.sqrt((weights * error**2).sum((0, 2, 3)) / (len(error) * weights.sum()))
+
+
+ALL = ("rmse", "mae", "bias", "acc")
+
+
+def test_a_forecast_equal_to_the_truth_has_no_error_and_correlates_perfectly(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at())
+    scores = evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc"))], metrics=ALL)
+    for metric in ("rmse", "mae", "bias"):
+        assert (score(scores, metric) == 0).all()
+    np.testing.assert_allclose(score(scores, "acc"), 1, rtol=0, atol=1e-14)
+
+
+def test_pairs_counts_what_was_compared(tmp_path):
+    predicted, truth = truth_at() + 1, NOISE[0].copy()
+    predicted[0, 1, 2, 0], truth[STARTS[1] + 2, 0, 0] = np.nan, np.nan
+    scores = evaluation.evaluate(
+        [write_forecast(tmp_path / "f.nc", predicted)], [str(write_truth(tmp_path / "t.nc", truth))]
+    )
+    # Frame 7 verifies the second start's second step and the first start's third.
+    assert scores["pairs"].sel(model="ours", variable="u").values.tolist() == [18, 16, 17]
+    np.testing.assert_allclose(score(scores), 1)
+
+
+def test_the_weight_of_a_cell_is_its_area_on_the_sphere(tmp_path):
+    weights = cell_weights(open_fields([str(write_truth(tmp_path / "t.nc"))]))
+    np.testing.assert_allclose(weights, sines(LATITUDES) / sines(LATITUDES).mean(), rtol=1e-14)
+
+
+def test_no_cell_reaches_beyond_the_pole(tmp_path):
+    with xr.open_dataset(write_truth(tmp_path / "t.nc")) as truth:
+        truth.assign_coords(lat=("lat", [90.0, 0.0, -90.0], {"units": "degrees_north"})).to_netcdf(
+            tmp_path / "poles.nc"
+        )
+    weights = cell_weights(open_fields([str(tmp_path / "poles.nc")]))
+    cap, belt = 1 - np.sin(np.pi / 4), 2 * np.sin(np.pi / 4)
+    np.testing.assert_allclose(weights[:, 0] / weights[1, 0], [cap / belt, 1, cap / belt], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("geographical", "weights"), [(True, sines(LATITUDES)), (False, np.ones((3, 2)))])
+def test_scores_are_weighted_by_area_on_the_globe_and_equally_elsewhere(tmp_path, geographical, weights):
+    predicted = truth_at(values=NOISE[1])
+    forecast = write_forecast(tmp_path / "f.nc", predicted, geographical=geographical)
+    scores = evaluation.evaluate(
+        [forecast], [str(write_truth(tmp_path / "t.nc", geographical=geographical))], metrics=("rmse", "bias")
+    )
+    error = predicted - truth_at()
+    np.testing.assert_allclose(score(scores), weighted_rmse(error, weights), rtol=1e-12)
+    np.testing.assert_allclose(
+        score(scores, "bias"), (error * weights).sum((0, 2, 3)) / (len(error) * weights.sum()), rtol=1e-12
+    )
+
+
+def test_rmse_over_starts_is_the_root_of_the_mean_square(tmp_path):
+    error = np.array([3.0, 4.0, 0.0])[:, None, None, None]
+    scores = evaluation.evaluate(
+        [write_forecast(tmp_path / "f.nc", truth_at() + error)], [str(write_truth(tmp_path / "t.nc"))]
+    )
+    np.testing.assert_allclose(score(scores), np.sqrt(25 / 3))
+
+
+BASELINES = {
+    "persistence": lambda record, start: [record[start]] * STEPS,
+    "persistence:2": lambda record, start: [record[start - 1], record[start], record[start - 1]],
+    "persistence:3": lambda record, start: [record[start - 2], record[start - 1], record[start]],
+    "climatology": lambda *_: [CLIMATOLOGY] * STEPS,
+}
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_a_baseline_forecasts_a_series_from_the_same_starts(tmp_path, baseline):
+    expected = np.array([BASELINES[baseline](NOISE[0], start) for start in STARTS])
+    forecast = write_forecast(tmp_path / "f.nc", truth_at() + 1)
+    scores = evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc"))], baselines=[baseline])
+    np.testing.assert_allclose(score(scores, model=baseline), weighted_rmse(expected - truth_at()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("units", ["1", "s", "days"])
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_a_baseline_forecasts_the_same_trajectories(tmp_path, baseline, units):
+    truth = NOISE[list(SAMPLES), FIRST + 1 : FIRST + 4]
+    expected = np.array([BASELINES[baseline](NOISE[sample], FIRST) for sample in SAMPLES])
+    forecast, files = write_trajectory_files(tmp_path, truth + 2, units=units)
+    scores = evaluation.evaluate([forecast], files, baselines=[baseline])
+    np.testing.assert_allclose(
+        score(scores, model=baseline), weighted_rmse(expected - truth, np.ones((3, 2))), rtol=1e-12
+    )
+    np.testing.assert_allclose(score(scores), 2)
+    assert evaluation.lead_times(scores) == ([0.5, 1.0, 1.5], units)
+
+
+def test_a_baseline_without_the_frames_it_repeats_is_not_scored_there(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(starts=(1,)), starts=(1,))
+    scores = evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc"))], baselines=["persistence:3"])
+    assert np.isnan(score(scores, model="persistence:3")).tolist() == [True, False, False]
+    assert scores["pairs"].sel(model="persistence:3", variable="u").values.tolist() == [0, 6, 6]
+
+
+def test_the_anomaly_correlation_of_the_climatology_does_not_exist(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at())
+    scores = evaluation.evaluate(
+        [forecast], [str(write_truth(tmp_path / "t.nc"))], metrics=["acc"], baselines=["climatology"]
+    )
+    assert evaluation.as_json(scores)["scores"]["climatology"] == {"acc": {"u": [None, None, None]}}
+
+
+def test_forecasts_of_different_starts_are_compared_at_those_they_share(tmp_path):
+    first = write_forecast(
+        tmp_path / "a.nc",
+        truth_at((4, 5, 7)) + np.array([1, 2, 3])[:, None, None, None],
+        starts=(4, 5, 7),
+        name="first",
+    )
+    second = write_forecast(
+        tmp_path / "b.nc",
+        truth_at((7, 2, 5)) + np.array([3, 9, 2])[:, None, None, None],
+        starts=(7, 2, 5),
+        name="second",
+    )
+    scores = evaluation.evaluate([first, second], [str(write_truth(tmp_path / "t.nc"))], baselines=["persistence"])
+    assert scores.attrs["starts"] == 2
+    for name in ("first", "second"):
+        np.testing.assert_allclose(score(scores, model=name), np.sqrt((4 + 9) / 2))
+    expected = np.array([BASELINES["persistence"](NOISE[0], start) for start in (5, 7)])
+    np.testing.assert_allclose(
+        score(scores, model="persistence"), weighted_rmse(expected - truth_at((5, 7))), rtol=1e-12
+    )
+
+
+def test_forecasts_of_different_steps_are_compared_at_the_lead_times_they_share(tmp_path):
+    hourly = write_forecast(tmp_path / "a.nc", truth_at() + np.array([1, 2, 3])[:, None, None], name="hourly")
+    coarse = write_forecast(tmp_path / "b.nc", truth_at(steps=(2, 4)) + 5, steps=(2, 4), name="coarse")
+    scores = evaluation.evaluate([hourly, coarse], [str(write_truth(tmp_path / "t.nc"))], baselines=["persistence:2"])
+    assert evaluation.lead_times(scores) == ([2.0], "hours")
+    np.testing.assert_allclose([score(scores, model="hourly"), score(scores, model="coarse")], [[2], [5]])
+    expected = np.array([BASELINES["persistence:2"](NOISE[0], start)[1:2] for start in STARTS])
+    np.testing.assert_allclose(
+        score(scores, model="persistence:2"), weighted_rmse(expected - truth_at(steps=[2])), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("options", [{"starts": (1, 2)}, {"steps": (4, 5)}])
+def test_forecasts_that_share_nothing_are_refused(tmp_path, options):
+    first = write_forecast(tmp_path / "a.nc", truth_at((4, 5)), starts=(4, 5), name="first")
+    given = {"starts": (4, 5), "steps": (1, 2, 3)} | options
+    second = write_forecast(tmp_path / "b.nc", truth_at(**given), **given, name="second")
+    with pytest.raises(DataError, match="share no"):
+        evaluation.evaluate([first, second], [str(write_truth(tmp_path / "t.nc"))])
+
+
+@pytest.mark.parametrize("times", ["proleptic_gregorian", "360_day", "noleap"])
+def test_times_of_every_calendar_meet_even_where_rounding_moved_them(tmp_path, times):
+    exact = dates() if times == "proleptic_gregorian" else dates(calendar=times, use_cftime=True)
+    moved = exact - (np.timedelta64(1, "s") if exact.dtype.kind == "M" else np.timedelta64(1, "s").item())
+    forecast = write_forecast(tmp_path / "f.nc", truth_at() + 2, times=moved)
+    scores = evaluation.evaluate(
+        [forecast], [str(write_truth(tmp_path / "t.nc", times=exact))], baselines=["persistence"]
+    )
+    np.testing.assert_allclose(score(scores), 2)
+
+
+def test_a_forecast_beyond_the_record_is_scored_where_there_is_truth(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(starts=(8,)) + 1, starts=(8,))
+    scores = evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc", NOISE[0, :11], dates()[:11]))])
+    np.testing.assert_allclose(score(scores), [1, 1, np.nan])
+
+
+OTHER_TRUTHS = {
+    "another year": (
+        lambda truth: truth.assign_coords(time=truth["time"] + np.timedelta64(365, "D")),
+        "does not overlap",
+    ),
+    "other minutes": (
+        lambda truth: truth.assign_coords(time=truth["time"] + np.timedelta64(10, "s")),
+        "does not overlap",
+    ),
+    "another calendar": (
+        lambda truth: truth.assign_coords(time=dates(calendar="360_day", use_cftime=True)),
+        "does not overlap",
+    ),
+    "no dates": (lambda truth: truth.assign_coords(time=np.arange(float(FRAMES))), "does not overlap"),
+    "no values": (lambda truth: truth.where(False), "missing everywhere"),
+    "a smaller grid": (lambda truth: truth.isel(lat=[0, 1]), "grid"),
+    "a turned grid": (lambda truth: truth.isel(lat=slice(None, None, -1)), "cells along 'lat'"),
+    "other units": (lambda truth: truth.assign(u=truth["u"].assign_attrs(units="km")), "unit of 'u' is 'km'"),
+    "trajectories": (lambda truth: truth.expand_dims(sample=2), "trajectories"),
+    "another variable": (lambda truth: truth.rename(u="v"), "no variable 'u'"),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_TRUTHS)
+def test_a_truth_that_does_not_belong_to_the_forecast_is_refused(tmp_path, other):
+    change, message = OTHER_TRUTHS[other]
+    forecast = write_forecast(tmp_path / "f.nc", truth_at())
+    with xr.open_dataset(write_truth(tmp_path / "t.nc")) as truth:
+        change(truth).to_netcdf(tmp_path / "other.nc")
+    with pytest.raises(DataError, match=message):
+        evaluation.evaluate([forecast], [str(tmp_path / "other.nc")])
+
+
+def test_a_truth_without_the_forecast_samples_is_refused(tmp_path):
+    forecast, files = write_trajectory_files(tmp_path, NOISE[list(SAMPLES), 4:7])
+    with pytest.raises(DataError, match="does not overlap"):
+        evaluation.evaluate([forecast], files, select={"sample": "0:2"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ["rsme"]}, "did you mean rmse"),
+        ({"metrics": ["zzz"]}, "known are rmse, mae, bias, acc"),
+        ({"baselines": ["persistance"]}, "known are persistence"),
+        ({"baselines": ["persistence:0"]}, "known are persistence"),
+        ({"baselines": ["climatology"]}, "needs the climatology"),
+        ({"metrics": ["acc"]}, "needs the climatology"),
+        ({"baselines": ["persistence", "persistence"]}, "--label"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(tmp_path, options, message):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(), climatology=False)
+    with pytest.raises(ConfigError, match=message):
+        evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc"))], **options)
+
+
+def test_two_forecasts_of_one_name_are_refused(tmp_path):
+    forecasts = [write_forecast(tmp_path / name, truth_at()) for name in ("a.nc", "b.nc")]
+    with pytest.raises(ConfigError, match="--label"):
+        evaluation.evaluate(forecasts, [str(write_truth(tmp_path / "t.nc"))])
+
+
+def test_json_holds_one_number_a_lead_time_and_null_where_there_is_none(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(starts=(8,)) + 1, starts=(8,))
+    truth = str(write_truth(tmp_path / "t.nc", NOISE[0, :11], dates()[:11]))
+    content = evaluation.as_json(evaluation.evaluate([forecast], [truth], metrics=["mae", "bias"]))
+    expected = [pytest.approx(1), pytest.approx(1), None]
+    assert json.loads(json.dumps(content, allow_nan=False)) == {
+        "lead_time": [1.0, 2.0, 3.0],
+        "lead_time_units": "hours",
+        "scores": {"ours": {"mae": {"u": expected}, "bias": {"u": expected}}},
+    }
+
+
+def test_the_score_file_says_how_each_number_came_about(tmp_path):
+    scores = evaluation.evaluate(
+        [write_forecast(tmp_path / "f.nc", truth_at())], [str(write_truth(tmp_path / "t.nc"))], metrics=ALL
+    )
+    assert all(f"{metric}: " in scores.attrs["averaging"] for metric in ALL)
+    assert (scores.attrs["weights"], scores.attrs["starts"]) == ("cell area", 3)
+    assert scores["units"].sel(variable="u") == "m"
+
+
+def test_the_truth_of_one_forecast_is_its_verifying_frames(tmp_path):
+    truth = open_fields([str(write_truth(tmp_path / "t.nc", NOISE[0, :9], dates()[:9]))])
+    frames = evaluation.truth_of(write_forecast(tmp_path / "f.nc", truth_at()), truth, "u", 2, [0, 2])
+    np.testing.assert_array_equal(frames, np.stack([NOISE[0, 8], np.full((3, 2), np.nan)]))
