@@ -52,6 +52,11 @@ def test_the_geopotential_preset_has_the_published_layers(name, channels):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_our_own_preset_keeps_the_published_budget(name):
+    assert parameters("navier-stokes", name, (16, 16)) == pytest.approx(175_000, rel=0.05)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_layers_may_differ_in_width(name, tiny_model, context):
     assert tiny_model(name, model__hidden="3,6,2")(context, 2).fields.shape[1] == 2
 
