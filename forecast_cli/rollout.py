@@ -19,6 +19,8 @@ from forecast_cli.models import ForecastModel, State
 
 BLOCK_BYTES = 2**26
 """Forecast frames held before they are written."""
+CHUNK_BYTES = 2**18
+"""Size of a compressed chunk in the file: small, so that reading one lead time does not unpack them all."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def roll_out(
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
     done = 0
     with NetCDFWriter(path, overwrite=overwrite) as file:
-        _lay_out(file, saved, fields, starts, context=context, steps=steps, block=block)
+        _lay_out(file, saved, fields, starts, context=context, steps=steps)
         for first in range(0, len(starts), batch_size):
             batch = starts[first : first + batch_size]
             frames = np.stack(
@@ -190,7 +192,6 @@ def _lay_out(
     *,
     context: int,
     steps: int,
-    block: int,
 ) -> None:
     """Dimensions, coordinates, empty variables and provenance of a forecast file."""
     times, roles = fields.times, fields.roles
@@ -220,6 +221,7 @@ def _lay_out(
     grid = {name: fields.dataset.sizes[name] for name in fields.grid_dims}
     auxiliary = [name for name in fields.spatial_coordinates() if name not in grid]
     climatology = saved.model.climatology.cpu().numpy()
+    chunk = max(1, min(steps, CHUNK_BYTES * len(fields.names) // fields.frame_bytes))
     for channel, name in enumerate(fields.names):
         source = fields.dataset[name]
         attributes = {
@@ -233,7 +235,7 @@ def _lay_out(
             ["valid_time", *(["init_time"] if roles.sample else []), *(a for a in auxiliary if a != mapping)]
         )
         sizes = {outer: len(starts), "lead_time": steps, **grid}
-        file.field(name, sizes, attributes, chunks=(1, block, *grid.values()))
+        file.field(name, sizes, attributes, chunks=(1, chunk, *grid.values()))
         mean = {
             "long_name": f"mean of {name} over the training part",
             "units": source.attrs.get("units", "1"),

@@ -83,6 +83,7 @@ class Trainer:
         )
         self.weights = loss_weights(self.config, device)
         self.progress = Progress()
+        self.summing = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
 
     @property
     def best_model(self) -> ForecastModel:
@@ -106,7 +107,7 @@ class Trainer:
         progress, options, windows = self.progress, self.config.training, self.prepared.training
         steps = self.prepared.steps_per_epoch
         visits = order(len(windows), seed=options.seed, epoch=progress.epoch)
-        pending = torch.zeros((), device=self.device, dtype=torch.float64)
+        pending = torch.zeros((), device=self.device, dtype=self.summing)
         self.model.train()
         while progress.position < steps:
             indices = visits[progress.position * options.batch_size :][: options.batch_size]
@@ -207,14 +208,16 @@ class Trainer:
             return {}
         model = self.best_model.eval()
         size = max(self.config.training.batch_size, 8)
-        loss = torch.zeros((), device=self.device, dtype=torch.float64)
-        squares = torch.zeros(len(self.prepared.fields.names), device=self.device, dtype=torch.float64)
+        loss = torch.zeros((), device=self.device, dtype=self.summing)
+        squares = torch.zeros(len(self.prepared.fields.names), device=self.device, dtype=self.summing)
         for start in range(0, len(windows), size):
             indices = range(start, min(start + size, len(windows)))
             batch = torch.stack([windows(index) for index in indices]).to(self.device)
             forecast = model(batch[:, : data.context], data.horizon)
             loss += weighted_loss(forecast, batch[:, 1:], model.scale, self.weights) * len(indices)
-            squares += (forecast.fields - batch[:, data.context :]).double().square().mean(dim=(1, 3, 4)).sum(dim=0)
+            squares += (
+                (forecast.fields - batch[:, data.context :]).to(self.summing).square().mean(dim=(1, 3, 4)).sum(dim=0)
+            )
         rmse = (squares / len(windows)).sqrt().tolist()
         return {"validation_loss": loss.item() / len(windows)} | {
             f"validation_rmse_{name}": value for name, value in zip(self.prepared.fields.names, rmse, strict=True)
