@@ -82,8 +82,8 @@ class ModelConfig(Section):
     kernel_size: PositiveInt = 3
     dilation: PositiveInt = 1
     boundary: Literal["auto", "zeros", "circular", "cylinder", "replicate"] = "auto"
-    norm: Literal["layer", "channel", "group", "none"] = "layer"
-    norm_position: Literal["after", "before"] = "after"
+    norm: Literal["layer", "channel", "group", "none"] = "channel"
+    norm_position: Literal["after", "before"] = "before"
     """After the residual sum, as in the paper, or before the cell."""
     predict: Literal["state", "tendency"] = "tendency"
     increments: bool = True

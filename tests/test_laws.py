@@ -13,7 +13,7 @@ ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
 VARIANTS = [
     {},
     {"model__predict": "state", "model__increments": False},
-    {"model__norm": "channel", "model__norm_position": "before"},
+    {"model__norm": "layer", "model__norm_position": "after"},
     {"model__norm": "group", "model__boundary": "cylinder"},
     {
         "model__norm": "none",

@@ -1,6 +1,8 @@
 """The stack that all convolutional RNNs share: encoder, cells with residuals and norms, decoder.
 
-    frames -> 1x1 encoder -> for each layer: y = norm(y + cell(y)) -> 1x1 decoder -> next frames
+    frames -> 1x1 encoder -> for each layer: y = y + cell(norm(y)) -> 1x1 decoder -> next frames
+
+or, as in the paper, y = norm(y + cell(y)) (`model.norm_position`).
 
 Only the cell differs between models. A cell takes the whole sequence at once: the minimal ones compute
 it in parallel over time, the classical ones loop inside. Source: Horuz et al. (2025), arXiv 2508.03614.
