@@ -11,6 +11,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from forecast_cli.data.fields import Fields
@@ -173,30 +175,13 @@ def _panels(
             bound = max(map(abs, _span(values)))
             limits = (-bound, bound) if error else (low, high)
             colours = "RdBu_r" if error else ("PuOr_r" if symmetric else "viridis")
-            for column, title in enumerate(titles):
-                axis = axes[row, column]
+            for axis, field in zip(axes[row], values, strict=True):
                 if one_dimensional:
-                    axis.plot(
-                        coordinates.get(dims[-1], np.arange(values.shape[-1])),
-                        values[column].reshape(-1),
-                        color=_COLOURS[0],
-                    )
+                    x = coordinates.get(dims[-1], np.arange(field.size))
+                    axis.plot(x, field.reshape(-1), color=_COLOURS[0])
                     axis.set_ylim(limits)
                 else:
-                    mesh = axis.pcolormesh(
-                        coordinates.get(dims[1], np.arange(values.shape[2])),
-                        coordinates.get(dims[0], np.arange(values.shape[1])),
-                        values[column],
-                        vmin=limits[0],
-                        vmax=limits[1],
-                        cmap=colours,
-                        shading="nearest",
-                        rasterized=True,
-                    )
-                if row == 0:
-                    axis.set_title(title, fontsize=9)
-                if row == len(rows) - 1:
-                    axis.set_xlabel(dims[-1])
+                    mesh = _map(axis, field, limits, colours, [coordinates.get(name) for name in dims])
             axes[row, 0].set_ylabel("\n".join(part for part in (kind, label if one_dimensional else dims[0]) if part))
             if not one_dimensional:
                 figure.colorbar(
@@ -206,7 +191,21 @@ def _panels(
                     pad=0.01,
                     aspect=12,
                 )
+        for axis, title in zip(axes[0], titles, strict=True):
+            axis.set_title(title, fontsize=9)
+        for axis in axes[-1]:
+            axis.set_xlabel(dims[-1])
         _save(figure, path, overwrite)
+
+
+def _map(
+    axis: Axes, field: np.ndarray, limits: tuple[float, float], colours: str, coordinates: Sequence[np.ndarray | None]
+) -> QuadMesh:
+    """A map of one field (y, x), over its coordinates or the numbers of its cells."""
+    y, x = (np.arange(size) if known is None else known for size, known in zip(field.shape, coordinates, strict=True))
+    return axis.pcolormesh(
+        x, y, field, vmin=limits[0], vmax=limits[1], cmap=colours, shading="nearest", rasterized=True
+    )
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:

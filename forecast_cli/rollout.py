@@ -194,12 +194,32 @@ def _lay_out(
     steps: int,
 ) -> None:
     """Dimensions, coordinates, empty variables and provenance of a forecast file."""
-    times, roles = fields.times, fields.roles
-    inits = [start.init for start in starts]
     for name, variable in fields.spatial_coordinates().items():
         file.coordinate(name, variable)
+    outer = _lay_out_times(file, fields, starts, steps)
+    _lay_out_variables(file, saved, fields, {outer: len(starts), "lead_time": steps})
+    file.attributes(
+        {
+            "title": f"Forecast of {', '.join(fields.names)} by {saved.config.model.name}",
+            "forecast_kind": "forecast",
+            "forecast_variables": " ".join(fields.names),
+            "forecast_model": saved.config.model.name,
+            "forecast_context": context,
+            "forecast_weights_sha256": saved.sha256,
+            "forecast_seed": saved.config.training.seed,
+            "forecast_epoch": saved.epoch,
+            "forecast_data": fields.source,
+            "forecast_reading": json.dumps(fields.reading),
+            "forecast_configuration": config_toml(saved.config),
+        }
+    )
+
+
+def _lay_out_times(file: NetCDFWriter, fields: Fields, starts: Sequence[Start], steps: int) -> str:
+    """Write init_time, lead_time, valid_time and the sample numbers; returns the dimension of the starts."""
+    times, roles = fields.times, fields.roles
+    inits, leads = [start.init for start in starts], np.arange(1, steps + 1)
     file.coordinate("lead_time", times.lead_times(steps))
-    leads = np.arange(1, steps + 1)
     said = {"standard_name": "forecast_reference_time", "long_name": "time of the last frame that the forecast saw"}
     if roles.sample:
         outer = roles.sample
@@ -217,11 +237,15 @@ def _lay_out(
     valid.attrs.update({"standard_name": "time", "long_name": "time that the forecast is for"})
     file.coordinate("init_time", init)
     file.coordinate("valid_time", valid)
+    return outer
 
+
+def _lay_out_variables(file: NetCDFWriter, saved: SavedModel, fields: Fields, outer: dict[str, int]) -> None:
+    """Create each variable on (starts, lead_time, grid), and write its climatology beside it."""
     grid = {name: fields.dataset.sizes[name] for name in fields.grid_dims}
     auxiliary = [name for name in fields.spatial_coordinates() if name not in grid]
     climatology = saved.model.climatology.cpu().numpy()
-    chunk = max(1, min(steps, CHUNK_BYTES * len(fields.names) // fields.frame_bytes))
+    chunk = max(1, min(outer["lead_time"], CHUNK_BYTES * len(fields.names) // fields.frame_bytes))
     for channel, name in enumerate(fields.names):
         source = fields.dataset[name]
         attributes = {
@@ -232,10 +256,9 @@ def _lay_out(
         mapping = source.encoding.get("grid_mapping")
         attributes |= {"grid_mapping": mapping} if mapping else {}
         attributes["coordinates"] = " ".join(
-            ["valid_time", *(["init_time"] if roles.sample else []), *(a for a in auxiliary if a != mapping)]
+            ["valid_time", *(["init_time"] if fields.is_trajectories else []), *(a for a in auxiliary if a != mapping)]
         )
-        sizes = {outer: len(starts), "lead_time": steps, **grid}
-        file.field(name, sizes, attributes, chunks=(1, chunk, *grid.values()))
+        file.field(name, {**outer, **grid}, attributes, chunks=(1, chunk, *grid.values()))
         mean = {
             "long_name": f"mean of {name} over the training part",
             "units": source.attrs.get("units", "1"),
@@ -243,18 +266,3 @@ def _lay_out(
         }
         file.field(f"{name}_climatology", grid, mean)
         file.write(f"{name}_climatology", (), climatology[channel].reshape(*grid.values()))
-    file.attributes(
-        {
-            "title": f"Forecast of {', '.join(fields.names)} by {saved.config.model.name}",
-            "forecast_kind": "forecast",
-            "forecast_variables": " ".join(fields.names),
-            "forecast_model": saved.config.model.name,
-            "forecast_context": context,
-            "forecast_weights_sha256": saved.sha256,
-            "forecast_seed": saved.config.training.seed,
-            "forecast_epoch": saved.epoch,
-            "forecast_data": fields.source,
-            "forecast_reading": json.dumps(fields.reading),
-            "forecast_configuration": config_toml(saved.config),
-        }
-    )
