@@ -69,7 +69,7 @@ class DataConfig(Section):
     stride: PositiveInt = 1
     """Frames between the starts of a long series' training windows."""
     normalize: Literal["global", "pointwise"] = "global"
-    memory: str = "2G"
+    memory: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)] = "2G"
     """Data up to this size are held in memory; larger ones are read window by window."""
 
 

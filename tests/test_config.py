@@ -158,3 +158,7 @@ def test_a_configuration_written_as_toml_reads_back_the_same(tmp_path, name):
     )
     file = written(tmp_path, config_toml(config))
     assert RunConfig.model_validate(read_toml(file)) == load_config(file=file) == config
+
+
+def test_a_size_of_memory_may_be_a_plain_number_of_bytes():
+    assert load_config(assignments=["data.memory=1000000"]).data.memory == "1000000"
