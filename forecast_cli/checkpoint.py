@@ -31,7 +31,7 @@ from forecast_cli.domain import Domain
 from forecast_cli.errors import CheckpointError, ConfigError, ForecastError
 from forecast_cli.models import ForecastModel, build_model
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG = (
     "model.safetensors",
     "model.json",

@@ -69,6 +69,18 @@ class DataConfig(Section):
     stride: PositiveInt = 1
     """Frames between the starts of a long series' training windows."""
     normalize: Literal["global", "pointwise"] = "global"
+    nan: Literal["error", "mask"] = "error"
+    """What to do where values are missing: refuse, or leave them out of input, loss and forecast."""
+    mask: str = ""
+    """FILE:variable, or a variable of the data: cells where it is 0 or missing are left out; `=VALUE` keeps that value alone."""
+    static: Names = ()
+    """Further input fields that do not change: variables of the data, or FILE:variable."""
+    forcing: Names = ()
+    """Further inputs that are known ahead, in the same way."""
+    calendar_features: Annotated[tuple[Literal["hour", "dayofyear"], ...], BeforeValidator(_comma_separated)] = ()
+    """Hour of the day and day of the year of the frame to be forecast, as sine and cosine."""
+    coordinates: Annotated[tuple[Literal["y", "x"], ...], BeforeValidator(_comma_separated)] = ()
+    """The place of each cell: on the globe the sine of the latitude, sine and cosine of the longitude."""
     memory: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)] = "2G"
     """Data up to this size are held in memory; larger ones are read window by window."""
 
@@ -88,6 +100,12 @@ class ModelConfig(Section):
     predict: Literal["state", "tendency"] = "tendency"
     increments: bool = True
     """Give the last change, x_t - x_(t-1), as further input channels."""
+    patch: PositiveInt = 1
+    """Cells along each side of a patch, the unit in which the layers work."""
+    mlp: Annotated[float, Field(ge=0)] = 0.0
+    """Width of a channel MLP after each cell, in units of the layer's; 0 has none."""
+    position: bool = False
+    """Add a learned map to the encoded frames, so that a cell knows where it is."""
     encoder_tanh: bool = False
     initial_hidden: Annotated[float, Field(gt=0)] = 0.5
     """The minimal cells' hidden state before the first frame."""

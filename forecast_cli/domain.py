@@ -71,6 +71,7 @@ class Domain:
     """Variables, grid and time step of a data set; `y` is None for fields in one dimension.
 
     boundary: the padding that suits the grid, chosen where the user says "auto".
+    static, forcing: names of the further input channels, which do not change or are known ahead.
     """
 
     variables: tuple[Variable, ...]
@@ -79,6 +80,8 @@ class Domain:
     time_step: TimeStep
     grid: GridKind
     boundary: Boundary
+    static: tuple[str, ...] = ()
+    forcing: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -97,4 +100,6 @@ class Domain:
             time_step=TimeStep(**content["time_step"]),
             grid=content["grid"],
             boundary=content["boundary"],
+            static=tuple(content["static"]),
+            forcing=tuple(content["forcing"]),
         )

@@ -21,13 +21,24 @@ def loss_weights(config: RunConfig, device: torch.device) -> Tensor:
 
 
 def weighted_loss(forecast: Forecast, truth: Tensor, scale: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error in units of `scale`, averaged over frames with `weights`.
+    """Mean squared error in units of `scale` over the values that are present, averaged over frames with `weights`.
 
-    truth: frames 1 and on, (batch, context + horizon - 1, channel, height, width).
+    truth: frames 1 and on, (batch, context + horizon - 1, channel, height, width), NaN where a value is missing.
     """
-    predicted = torch.cat([forecast.fitted, forecast.fields], dim=1)
-    errors = ((predicted - truth) / scale).square().mean(dim=(0, 2, 3, 4))
-    return (errors * weights.flatten()).sum()
+    squares, count = squared_errors(torch.cat([forecast.fitted, forecast.fields], dim=1), truth, scale)
+    # A frame without any value has no error, and its weight goes to the others.
+    weights = weights.flatten() * (count > 0)
+    return (squares / count.clamp(min=1) * weights).sum() / weights.sum().clamp(min=1e-12)
+
+
+def squared_errors(predicted: Tensor, truth: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each frame the sum of squared errors in units of `scale`, and the number of values; (time,).
+
+    What is missing is taken out before the square: no gradient is NaN, and none depends on what lies under a mask.
+    """
+    present = ~truth.isnan()
+    errors = torch.where(present, (predicted - torch.nan_to_num(truth)) / scale, 0.0)
+    return errors.square().sum(dim=(0, 2, 3, 4)), present.sum(dim=(0, 2, 3, 4))
 
 
 def learning_rate(training: TrainingConfig, *, step: int, steps: int, reductions: int) -> float:

@@ -1,7 +1,8 @@
 """What training starts from, data cut into windows and a model; and what it would need, for `--dry-run`."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,19 @@ from torch import Tensor
 from forecast_cli import checkpoint
 from forecast_cli.config import RunConfig
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.inputs import Inputs, open_inputs
+from forecast_cli.data.statistics import input_statistics, statistics
 from forecast_cli.data.windows import (
+    Frames,
+    HeldFrames,
+    Read,
+    ReadFrames,
     Split,
-    Statistics,
     Windows,
-    frames_of,
     held_bytes,
+    parse_bytes,
     require_windows,
     split,
-    statistics,
 )
 from forecast_cli.models import ForecastModel, build_model
 from forecast_cli.objective import loss_weights, weighted_loss
@@ -54,23 +59,32 @@ def prepare(
     length = data.context + data.horizon
     require_windows(parts.training, length, "training", fields, data.context, data.horizon)
     require_windows(parts.validation, length, "validation", fields, data.context, data.horizon)
-    frames = frames_of(fields, parts[:2], "0" if summary_only else data.memory)
+    inputs = open_inputs(data, fields)
+    held = not summary_only and data_bytes(fields, inputs, parts) <= parse_bytes(data.memory)
+
+    def source(read: Read) -> Frames:
+        return HeldFrames(read, parts[:2]) if held else ReadFrames(read)
+
+    frames = source(fields.read_checked)
     shared: dict[str, Any] = {
         "frames": frames,
         "length": length,
         "stride": data.stride,
         "is_trajectories": fields.is_trajectories,
+        "forcing": source(inputs.forcing_frames) if inputs.forcing else None,
+        "static": cache(lambda sample: torch.from_numpy(inputs.static_fields(sample))) if inputs.static else None,
     }
 
     torch.manual_seed(seed)
-    model = build_model(config, fields.domain)
+    model = build_model(config, replace(fields.domain, static=tuple(inputs.static), forcing=tuple(inputs.forcing)))
     if not summary_only:
-        pointwise = data.normalize == "pointwise"
-        found: Statistics = statistics(fields, parts.training, frames, pointwise=pointwise)
-        model.set_statistics(**{name: getattr(found, name) for name in Statistics.__dataclass_fields__})
+        found = asdict(statistics(fields, parts.training, frames, pointwise=data.normalize == "pointwise"))
+        if not model.masked:
+            del found["present"]
+        model.set_statistics(**found, **input_statistics(inputs, parts.training))
         if init_from:
             checkpoint.load_weights(init_from, model)
-            model.set_statistics(climatology=found.climatology)
+            model.set_statistics(climatology=found["climatology"])
     return Prepared(
         config,
         fields,
@@ -79,6 +93,11 @@ def prepare(
         Windows(part=parts.validation, **shared),
         model,
     )
+
+
+def data_bytes(fields: Fields, inputs: Inputs, parts: Split) -> int:
+    """The size of the frames of training and validation, forcing included, held in memory."""
+    return held_bytes(fields.frame_bytes + inputs.forcing_bytes, parts[:2])
 
 
 @dataclass(frozen=True)
@@ -111,10 +130,16 @@ def plan(config: RunConfig, fields: Fields) -> Plan:
         kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
+    _, height, width = fields.domain.shape
+    domain = prepared.model.domain
+    inputs = {
+        "static": torch.empty(batch, len(domain.static), height, width, device="meta") if domain.static else None,
+        "forcing": torch.empty(*shape[:2], len(domain.forcing), 1, 1, device="meta") if domain.forcing else None,
+    }
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         frames = torch.empty(shape, device="meta")
         weighted_loss(
-            meta(frames[:, : data.context], data.horizon),
+            meta(frames[:, : data.context], data.horizon, **inputs),
             frames[:, 1:],
             meta.scale,
             loss_weights(config, torch.device("meta")),
@@ -126,6 +151,6 @@ def plan(config: RunConfig, fields: Fields) -> Plan:
         validation_windows=len(prepared.validation),
         steps_per_epoch=prepared.steps_per_epoch,
         window_shape=shape,
-        data_bytes=held_bytes(fields, prepared.parts[:2]),
+        data_bytes=data_bytes(fields, open_inputs(data, fields), prepared.parts),
         step_bytes=16 * parameters + sum(kept.values()),
     )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from forecast_cli.checkpoint import SavedModel
 from forecast_cli.config import config_toml
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.inputs import Inputs, open_inputs
 from forecast_cli.data.output import NetCDFWriter
 from forecast_cli.domain import Axis, Domain
 from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
@@ -31,18 +33,30 @@ class Start:
     init: int
 
 
-def forecast_blocks(model: ForecastModel, context: Tensor, steps: int, block: int) -> Iterator[Tensor]:
+def forecast_blocks(
+    model: ForecastModel,
+    context: Tensor,
+    steps: int,
+    block: int,
+    *,
+    static: Tensor | None = None,
+    forcing: Callable[[int, int], Tensor] | None = None,
+) -> Iterator[Tensor]:
     """The forecast after `context` in blocks of at most `block` frames, (batch, frames, channel, height, width).
 
+    forcing: (start, stop) to the forcing of frames start..stop-1, counted from the first context frame.
     Only one block and the model's state are held at a time, however many steps are asked for.
     """
     state: State | None = None
+    first = 0
     while steps > 0:
+        count, known = min(block, steps), context.shape[1]
+        ahead = forcing(first, first + known + count) if forcing else None
         with torch.inference_mode():
-            forecast = model(context, min(block, steps), state=state)
+            forecast = model(context, count, static=static, forcing=ahead, state=state)
         yield forecast.fields
         context, state = forecast.fields[:, -1:], forecast.state
-        steps -= forecast.fields.shape[1]
+        first, steps = first + known + count - 1, steps - count
 
 
 def require_fit(saved: SavedModel, fields: Fields) -> None:
@@ -146,6 +160,7 @@ def roll_out(
     Raises DivergedError if a forecast leaves the finite numbers; nothing is then written.
     """
     require_fit(saved, fields)
+    inputs = open_inputs(saved.config.data, fields)
     device = saved.model.mean.device
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
     done = 0
@@ -153,17 +168,17 @@ def roll_out(
         _lay_out(file, saved, fields, starts, context=context, steps=steps)
         for first in range(0, len(starts), batch_size):
             batch = starts[first : first + batch_size]
-            frames = np.stack(
-                [fields.read_finite(start.sample, start.init - context + 1, start.init + 1) for start in batch]
+            blocks = forecast_blocks(
+                saved.model,
+                _context(fields, batch, context, device),
+                steps,
+                block,
+                **_ahead(inputs, batch, context, device),
             )
             lead = 0
-            for fields_block in forecast_blocks(saved.model, torch.from_numpy(frames).to(device), steps, block):
+            for fields_block in blocks:
+                _require_finite(saved.model, fields_block, lead, steps)
                 values = fields_block.cpu().numpy()
-                if not np.isfinite(values).all():
-                    wrong = lead + int(np.flatnonzero(~np.isfinite(values).all(axis=(0, 2, 3, 4)))[0]) + 1
-                    raise DivergedError(
-                        f"the forecast left the finite numbers at step {wrong} of {steps}. Forecast fewer --steps, or train further."
-                    )
                 _write(
                     file,
                     fields,
@@ -176,6 +191,37 @@ def roll_out(
                 done += len(batch) * values.shape[1]
                 if progress:
                     progress(done, len(starts) * steps)
+
+
+def _context(fields: Fields, starts: Sequence[Start], context: int, device: torch.device) -> Tensor:
+    """The true frames up to each start, (start, context, channel, height, width)."""
+    frames = [fields.read_checked(start.sample, start.init - context + 1, start.init + 1) for start in starts]
+    return torch.from_numpy(np.stack(frames)).to(device)
+
+
+def _ahead(inputs: Inputs, starts: Sequence[Start], context: int, device: torch.device) -> dict[str, Any]:
+    """The static fields and the forcing of some starts, as `forecast_blocks` takes them."""
+
+    def forcing(first: int, stop: int) -> Tensor:
+        origins = [(start.sample, start.init - context + 1) for start in starts]
+        frames = [inputs.forcing_frames(sample, origin + first, origin + stop) for sample, origin in origins]
+        return torch.from_numpy(np.stack(frames)).to(device)
+
+    static = [inputs.static_fields(start.sample) for start in starts] if inputs.static else []
+    return {
+        "static": torch.from_numpy(np.stack(static)).to(device) if static else None,
+        "forcing": forcing if inputs.forcing else None,
+    }
+
+
+def _require_finite(model: ForecastModel, fields: Tensor, lead: int, steps: int) -> None:
+    """DivergedError unless a block of the forecast, which begins after `lead` steps, has its values."""
+    good = torch.isfinite(fields) | ~model.present if model.masked else torch.isfinite(fields)
+    if not good.all():
+        wrong = lead + int((~good).any(dim=(0, 2, 3, 4)).nonzero()[0]) + 1
+        raise DivergedError(
+            f"the forecast left the finite numbers at step {wrong} of {steps}. Forecast fewer --steps, or train further."
+        )
 
 
 def _write(file: NetCDFWriter, fields: Fields, values: np.ndarray, *, rows: slice, leads: slice) -> None:

@@ -127,11 +127,9 @@ class Trainer:
 
     def _step(self, indices: np.ndarray) -> Tensor:
         progress, data, options = self.progress, self.config.data, self.config.training
-        batch = torch.stack([self.prepared.training(int(index), progress.epoch) for index in indices]).to(
-            self.device, non_blocking=True
-        )
+        batch = self.prepared.training.batch(indices, progress.epoch).to(self.device)
         context = input_noise(
-            batch[:, : data.context],
+            batch.frames[:, : data.context],
             self.model.scale,
             deviation=options.input_noise,
             seed=options.seed,
@@ -148,7 +146,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        loss = weighted_loss(self.model(context, data.horizon), batch[:, 1:], self.model.scale, self.weights)
+        forecast = self.model(context, data.horizon, static=batch.static, forcing=batch.forcing)
+        loss = weighted_loss(forecast, self.model.blank(batch.frames)[:, 1:], self.model.scale, self.weights)
         loss.backward()
         if options.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
@@ -209,16 +208,19 @@ class Trainer:
         model = self.best_model.eval()
         size = max(self.config.training.batch_size, 8)
         loss = torch.zeros((), device=self.device, dtype=self.summing)
-        squares = torch.zeros(len(self.prepared.fields.names), device=self.device, dtype=self.summing)
+        squares, counts = (
+            torch.zeros(len(self.prepared.fields.names), device=self.device, dtype=self.summing) for _ in range(2)
+        )
         for start in range(0, len(windows), size):
             indices = range(start, min(start + size, len(windows)))
-            batch = torch.stack([windows(index) for index in indices]).to(self.device)
-            forecast = model(batch[:, : data.context], data.horizon)
-            loss += weighted_loss(forecast, batch[:, 1:], model.scale, self.weights) * len(indices)
-            squares += (
-                (forecast.fields - batch[:, data.context :]).to(self.summing).square().mean(dim=(1, 3, 4)).sum(dim=0)
-            )
-        rmse = (squares / len(windows)).sqrt().tolist()
+            batch = windows.batch(indices).to(self.device)
+            forecast = model(batch.frames[:, : data.context], data.horizon, static=batch.static, forcing=batch.forcing)
+            truth = model.blank(batch.frames)
+            loss += weighted_loss(forecast, truth[:, 1:], model.scale, self.weights) * len(indices)
+            errors = (forecast.fields - truth[:, data.context :]).to(self.summing)
+            squares += errors.square().nansum(dim=(0, 1, 3, 4))
+            counts += (~errors.isnan()).sum(dim=(0, 1, 3, 4))
+        rmse = (squares / counts).sqrt().tolist()
         return {"validation_loss": loss.item() / len(windows)} | {
             f"validation_rmse_{name}": value for name, value in zip(self.prepared.fields.names, rmse, strict=True)
         }

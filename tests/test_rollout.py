@@ -102,7 +102,7 @@ def test_fields_on_other_cells_or_in_other_units_are_refused(saved, series, tmp_
 
 
 def test_a_forecast_that_diverges_is_an_error_and_leaves_no_file(saved, fields, tmp_path):
-    saved.model.decoder.weight.data.fill_(1e30)
+    saved.model.decoder.convolution.weight.data.fill_(1e30)
     with pytest.raises(DivergedError, match="at step"):
         roll_out(saved, fields, [Start(0, 10)], tmp_path / "fc.nc", context=4, steps=20)
     assert list(tmp_path.iterdir()) == []

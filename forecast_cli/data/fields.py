@@ -22,7 +22,8 @@ class Fields:
     squeezed: names of the dimensions of length 1 that were dropped.
     reading: what the user had to say to have them read so, "dims" and "select" along squeezed dimensions;
     it goes into forecasts, so that the truth is read in the same way.
-    source: the files, for messages.
+    source, places: the files, for messages and one by one.
+    masked: missing values are left out; else they are an error. mask: where the cells in use are, (height, width).
     """
 
     dataset: xr.Dataset
@@ -32,6 +33,9 @@ class Fields:
     squeezed: tuple[str, ...]
     source: str
     reading: Mapping[str, dict[str, str]]
+    places: tuple[str, ...]
+    masked: bool = False
+    mask: np.ndarray | None = None
 
     @property
     def is_trajectories(self) -> bool:
@@ -74,18 +78,21 @@ class Fields:
                     "The file is damaged: copy or download it again."
                 ) from error
             frames[:, channel] = values.reshape(stop - start, height, width)
+        if self.mask is not None:
+            frames[..., ~self.mask] = np.nan
         return frames
 
-    def read_finite(self, sample: int, start: int, stop: int) -> np.ndarray:
-        """Like `read`, but DataError where a value is missing or infinite."""
+    def read_checked(self, sample: int, start: int, stop: int) -> np.ndarray:
+        """Like `read`, but DataError where a value is infinite, or missing although nothing may be masked."""
         frames = self.read(sample, start, stop)
-        finite = np.isfinite(frames)
-        if not finite.all():
-            time, channel, row, column = (int(i) for i in np.argwhere(~finite)[0])
+        wrong = np.isinf(frames) if self.masked else ~np.isfinite(frames)
+        if wrong.any():
+            time, channel, row, column = (int(i) for i in np.argwhere(wrong)[0])
             where = f"sample {sample}, " if self.is_trajectories else ""
+            kind = "infinite" if self.masked else "missing or infinite"
             raise DataError(
-                f"{self.source}: '{self.names[channel]}' is missing or infinite at {where}frame {start + time}, "
-                f"row {row}, column {column}. Fill the gaps first, or choose a complete part with --select."
+                f"{self.source}: '{self.names[channel]}' is {kind} at {where}frame {start + time}, row {row}, column {column}. "
+                "Fill the gaps first, choose a complete part with --select, or leave missing cells out with --nan mask."
             )
         return frames
 
@@ -130,7 +137,7 @@ def open_fields(
     roles, squeezed = find_roles(dataset, names, dims or {}, source)
     chosen = {key: value for key, value in (select or {}).items() if key in squeezed}
     reading = {"dims": dict(dims or {}), "select": chosen}
-    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading)
+    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading, tuple(places))
 
 
 def _choose(dataset: xr.Dataset, wanted: Sequence[str], dims: Mapping[str, str], source: str) -> tuple[str, ...]:
@@ -266,6 +273,7 @@ def _fields(
     squeezed: tuple[str, ...],
     source: str,
     reading: Mapping[str, dict[str, str]],
+    places: tuple[str, ...],
 ) -> Fields:
     empty = [dimension for dimension, size in dataset[names[0]].sizes.items() if size == 0]
     if empty:
@@ -286,7 +294,7 @@ def _fields(
         boundary=boundary,
     )
     ordered = dataset[list(names)].transpose(*order, missing_dims="ignore")
-    return Fields(ordered, roles, times, domain, squeezed, source, reading)
+    return Fields(ordered, roles, times, domain, squeezed, source, reading, places)
 
 
 def _described(name: str, variable: xr.DataArray) -> Variable:

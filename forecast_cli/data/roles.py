@@ -129,6 +129,11 @@ def _some(values: Iterable[object]) -> str:
     return ", ".join(listed if len(listed) <= 12 else [*listed[:11], "...", listed[-1]])
 
 
+def role_of(dataset: xr.Dataset, dimension: str) -> str | None:
+    """The role that a dimension has by its coordinate's attributes or by its name; None if nothing tells."""
+    return _by_attributes(dataset, dimension) or _role_by_name(dimension)
+
+
 def _role_by_attributes(variable: xr.DataArray) -> str | None:
     if variable.dtype.kind == "M" or (
         variable.dtype.kind == "O" and variable.size and hasattr(variable.values.flat[0], "calendar")

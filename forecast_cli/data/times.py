@@ -139,6 +139,15 @@ class TimeAxis:
             )
         return int(matches[0])
 
+    def find(self, wanted: np.ndarray) -> np.ndarray:
+        """The frames at some times, within a thousandth of a step; -1 where there is none. Shape of `wanted`."""
+        try:
+            known, there = _elapsed(self.values, self.values[0]), _elapsed(wanted, self.values[0])
+        except TypeError:  # dates of another calendar, or dates and numbers
+            return np.full(wanted.shape, -1)
+        nearest = np.searchsorted((known[1:] + known[:-1]) / 2, there)
+        return np.where(np.abs(known[nearest] - there) <= self._slack, nearest, -1)
+
     def parse(self, text: str) -> Any:
         """What the user wrote, as a value of this axis."""
         try:
@@ -260,7 +269,7 @@ def _elapsed(values: np.ndarray, origin: Any) -> np.ndarray:
     if values.dtype.kind == "M":
         return (values - origin) / np.timedelta64(1, "s")
     if values.dtype.kind == "O":
-        return np.array([(value - origin).total_seconds() for value in values])
+        return np.vectorize(lambda value: (value - origin).total_seconds(), otypes=[float])(values)
     return values - origin
 
 

@@ -1,8 +1,8 @@
-"""Windows of consecutive frames to train on, the parts of a record they come from, and its statistics."""
+"""Windows of consecutive frames to train on, and the parts of a record they come from."""
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -105,48 +105,47 @@ class Frames(Protocol):
     """Where windows come from."""
 
     def window(self, sample: int, start: int, length: int) -> Tensor:
-        """(time, channel, height, width), float32, finite."""
+        """(time, channel, height, width), float32."""
         ...
+
+
+Read = Callable[[int, int, int], np.ndarray]
+"""(sample, start, stop) to frames start..stop-1, (time, channel, height, width)."""
 
 
 class HeldFrames:
     """Frames held in memory once; a window is a view."""
 
-    def __init__(self, fields: Fields, parts: Sequence[Part]) -> None:
-        samples, span = self.extent(parts)
+    def __init__(self, read: Read, parts: Sequence[Part]) -> None:
+        samples, span = extent(parts)
         self.first = span.start
-        self.held = {sample: torch.from_numpy(fields.read_finite(sample, span.start, span.stop)) for sample in samples}
-
-    @staticmethod
-    def extent(parts: Sequence[Part]) -> tuple[list[int], range]:
-        """The samples of the parts, and the frames from the first to the last of any part."""
-        samples = sorted({sample for part in parts for sample in part.samples})
-        frames = [part.frames for part in parts if part]
-        return samples, range(min(f.start for f in frames), max(f.stop for f in frames)) if frames else range(0)
+        self.held = {sample: torch.from_numpy(read(sample, span.start, span.stop)) for sample in samples}
 
     def window(self, sample: int, start: int, length: int) -> Tensor:
         return self.held[sample][start - self.first : start - self.first + length]
 
 
 class ReadFrames:
-    """Frames read from the file whenever a window asks for them."""
+    """Frames read whenever a window asks for them."""
 
-    def __init__(self, fields: Fields) -> None:
-        self.fields = fields
+    def __init__(self, read: Read) -> None:
+        self.read = read
 
     def window(self, sample: int, start: int, length: int) -> Tensor:
-        return torch.from_numpy(self.fields.read_finite(sample, start, start + length))
+        return torch.from_numpy(self.read(sample, start, start + length))
 
 
-def frames_of(fields: Fields, parts: Sequence[Part], memory: str) -> Frames:
-    """The frames of `parts`: held if they fit in `memory` (such as "2G"), else read window by window."""
-    return HeldFrames(fields, parts) if held_bytes(fields, parts) <= parse_bytes(memory) else ReadFrames(fields)
+def extent(parts: Sequence[Part]) -> tuple[list[int], range]:
+    """The samples of the parts, and the frames from the first to the last of any part."""
+    samples = sorted({sample for part in parts for sample in part.samples})
+    frames = [part.frames for part in parts if part]
+    return samples, range(min(f.start for f in frames), max(f.stop for f in frames)) if frames else range(0)
 
 
-def held_bytes(fields: Fields, parts: Sequence[Part]) -> int:
+def held_bytes(frame_bytes: int, parts: Sequence[Part]) -> int:
     """The size of `HeldFrames`: all samples of the parts, over the span from the first frame to the last."""
-    samples, span = HeldFrames.extent(parts)
-    return fields.frame_bytes * len(samples) * len(span)
+    samples, span = extent(parts)
+    return frame_bytes * len(samples) * len(span)
 
 
 def parse_bytes(text: str) -> int:
@@ -157,13 +156,28 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
+class Batch(NamedTuple):
+    """Windows side by side.
+
+    frames: (batch, time, channel, height, width). static: (batch, k, height, width) or None.
+    forcing: (batch, time, k, height | 1, width | 1) or None.
+    """
+
+    frames: Tensor
+    static: Tensor | None
+    forcing: Tensor | None
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in self))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
 class Windows:
     """Windows of `length` frames of one part, numbered; which one a number means may depend on the epoch.
 
     A series gives every window whose start is a multiple of `stride`. Trajectories give one window
     each, whose start is drawn from (seed, epoch, index); without a seed they give windows at fixed
-    starts, `length` apart, for validation.
+    starts, `length` apart, for validation. static: the static fields of a sample, (k, height, width).
     """
 
     frames: Frames
@@ -172,6 +186,8 @@ class Windows:
     stride: int = 1
     is_trajectories: bool = False
     seed: int | None = None
+    forcing: Frames | None = None
+    static: Callable[[int], Tensor] | None = None
 
     @property
     def _starts(self) -> range:
@@ -185,14 +201,25 @@ class Windows:
     def __len__(self) -> int:
         return len(self.part.samples) * (min(1, len(self._starts)) if self._draws else len(self._starts))
 
-    def __call__(self, index: int, epoch: int = 0) -> Tensor:
-        """Window `index` of an epoch: (time, channel, height, width)."""
+    def place(self, index: int, epoch: int = 0) -> tuple[int, int]:
+        """Sample and first frame of window `index` of an epoch."""
         if self._draws:
             choices = len(self.part.frames) - self.length + 1
-            start = self.part.frames[int(np.random.default_rng([self.seed or 0, epoch, index]).integers(choices))]
-            return self.frames.window(self.part.samples[index], start, self.length)
+            start = int(np.random.default_rng([self.seed or 0, epoch, index]).integers(choices))
+            return self.part.samples[index], self.part.frames[start]
         sample, position = divmod(index, len(self._starts))
-        return self.frames.window(self.part.samples[sample], self._starts[position], self.length)
+        return self.part.samples[sample], self._starts[position]
+
+    def batch(self, indices: Iterable[int], epoch: int = 0) -> Batch:
+        """Some windows of an epoch, with the static fields and the forcing that belong to them."""
+        places = [self.place(int(index), epoch) for index in indices]
+        frames, forcing = (
+            None if source is None else torch.stack([source.window(*place, self.length) for place in places])
+            for source in (self.frames, self.forcing)
+        )
+        assert frames is not None
+        static = None if self.static is None else torch.stack([self.static(sample) for sample, _ in places])
+        return Batch(frames, static, forcing)
 
 
 def order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -207,68 +234,3 @@ def require_windows(part: Part, length: int, name: str, fields: Fields, context:
             f"{fields.source}: the {name} part has {len(part.frames)} frames, but context={context} and horizon={horizon} "
             f"need {length}. Shorten data.context or data.horizon, change --split, or supply a longer record."
         )
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What the training part says of each variable, in physical units.
-
-    mean, scale: mean and standard deviation, (channel, 1, 1) or pointwise (channel, height, width).
-    change: root mean square of the change between frames, (channel, 1, 1).
-    climatology: mean over time and samples, (channel, height, width).
-    """
-
-    mean: Tensor
-    scale: Tensor
-    change: Tensor
-    climatology: Tensor
-
-
-def statistics(fields: Fields, part: Part, frames: Frames, *, pointwise: bool = False) -> Statistics:
-    """Statistics of a part, in one pass over blocks of frames, in float64.
-
-    Where a cell never changes, pointwise scaling takes the variable's overall spread.
-    Raises DataError for a variable that is constant over the whole part, or that never changes in time.
-    """
-    channel, height, width = fields.domain.shape
-    block = max(2, 2**26 // fields.frame_bytes)
-    count = 0
-    mean = torch.zeros(channel, height, width, dtype=torch.float64)
-    squares, changes = torch.zeros_like(mean), torch.zeros_like(mean)
-    for sample in part.samples:
-        previous = None
-        for start in range(part.frames.start, part.frames.stop, block):
-            length = min(block, part.frames.stop - start)
-            values = frames.window(sample, start, length).double()
-            # Chan et al. (1983): merging means and squared deviations loses no digits to large means.
-            block_mean = values.mean(dim=0)
-            shift = block_mean - mean
-            squares += ((values - block_mean) ** 2).sum(dim=0) + shift**2 * (count * length / (count + length))
-            mean += shift * (length / (count + length))
-            count += length
-            joined = values if previous is None else torch.cat([previous, values])
-            changes += (joined.diff(dim=0) ** 2).sum(dim=0)
-            previous = values[-1:]
-    overall = mean.mean(dim=(1, 2), keepdim=True)
-    spread = (squares / count + (mean - overall) ** 2).mean(dim=(1, 2), keepdim=True).sqrt()
-    pairs = len(part.samples) * (len(part.frames) - 1)
-    change = (changes / max(1, pairs)).mean(dim=(1, 2), keepdim=True).sqrt()
-    for name, variable_spread, variable_change, typical in zip(fields.names, spread, change, overall, strict=True):
-        if variable_spread.item() <= 1e-7 * abs(typical.item()):
-            raise DataError(
-                f"{fields.source}: '{name}' is constant ({typical.item():g}) over the training part: nothing to learn."
-            )
-        if variable_change.item() == 0:
-            raise DataError(
-                f"{fields.source}: '{name}' does not change in time over the training part: nothing to forecast."
-            )
-    scale = spread
-    if pointwise:
-        by_cell = (squares / count).sqrt()
-        scale = torch.where(by_cell > 1e-6 * spread, by_cell, spread)
-    return Statistics(
-        mean=(mean if pointwise else overall).float(),
-        scale=scale.float(),
-        change=change.float(),
-        climatology=mean.float(),
-    )

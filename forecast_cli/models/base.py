@@ -27,10 +27,14 @@ class Forecast(NamedTuple):
 class ForecastModel(nn.Module):
     """A forecaster of the fields of a domain, in physical units: normalisation lives inside.
 
+    masked: values may be missing (NaN). They enter as the mean, `present` says where they never are.
+
     Buffers, all in physical units and float32, saved with the weights (`set_statistics`):
     mean, scale: (channel, 1 | height, 1 | width), the training part's mean and standard deviation.
     change: (channel, 1, 1), standard deviation of the change from one frame to the next.
     climatology: (channel, height, width), the training part's mean over time.
+    present: (channel, height, width), whether a cell ever has a value; only if masked.
+    static_mean, static_scale, forcing_mean, forcing_scale: (k, 1, 1), where the domain has such inputs.
 
     Laws (tests/test_laws.py): forecasting m + n steps equals m, then n more from the returned state,
     with the last forecast frame as context; the context may be cut anywhere in the same way.
@@ -40,29 +44,48 @@ class ForecastModel(nn.Module):
     scale: Tensor
     change: Tensor
     climatology: Tensor
+    present: Tensor
+    static_mean: Tensor
+    static_scale: Tensor
+    forcing_mean: Tensor
+    forcing_scale: Tensor
 
-    def __init__(self, domain: Domain, *, pointwise: bool = False) -> None:
+    def __init__(self, domain: Domain, *, pointwise: bool = False, masked: bool = False) -> None:
         super().__init__()
-        self.domain = domain
+        self.domain, self.masked = domain, masked
         channel, height, width = domain.shape
         shape = (channel, height, width) if pointwise else (channel, 1, 1)
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
         self.register_buffer("change", torch.ones(channel, 1, 1))
         self.register_buffer("climatology", torch.zeros(channel, height, width))
+        if masked:
+            self.register_buffer("present", torch.ones(channel, height, width, dtype=torch.bool))
+        for kind, names in (("static", domain.static), ("forcing", domain.forcing)):
+            if names:
+                self.register_buffer(f"{kind}_mean", torch.zeros(len(names), 1, 1))
+                self.register_buffer(f"{kind}_scale", torch.ones(len(names), 1, 1))
 
     def set_statistics(self, **statistics: Tensor) -> None:
-        """Copy mean, scale, change and climatology of the training part into the buffers."""
+        """Copy what is known of the training part into the buffers of the same names."""
         for name, value in statistics.items():
             self.get_buffer(name).copy_(value)
 
     def normalize(self, fields: Tensor) -> Tensor:
-        """Fields in units of the training part's spread; the last three axes are (channel, height, width)."""
-        return (fields - self.mean) / self.scale
+        """Fields in units of the training part's spread, the mean (0) where a value may be and is missing.
+
+        The last three axes are (channel, height, width).
+        """
+        normalized = (fields - self.mean) / self.scale
+        return filled(normalized) if self.masked else normalized
 
     def denormalize(self, fields: Tensor) -> Tensor:
-        """The inverse of `normalize`, in float32 at least."""
-        return fields.to(torch.promote_types(fields.dtype, torch.float32)) * self.scale + self.mean
+        """The inverse of `normalize`, in float32 at least; NaN where no value ever is."""
+        return self.blank(fields.to(torch.promote_types(fields.dtype, torch.float32)) * self.scale + self.mean)
+
+    def blank(self, fields: Tensor) -> Tensor:
+        """Fields with NaN where the data never have a value."""
+        return torch.where(self.present, fields, torch.nan) if self.masked else fields
 
     def forward(
         self,
@@ -79,13 +102,19 @@ class ForecastModel(nn.Module):
         static: (batch, k, height, width), fields that do not change.
         forcing: (batch, context + steps, k, height | 1, width | 1), known ahead.
         state: of an earlier call that this context continues.
-        Raises ConfigError where the model has no use for static or forcing.
+        Raises ConfigError where static or forcing is missing, or where the model has no use for it.
         """
         raise NotImplementedError
 
+    def require_inputs(self, static: Tensor | None, forcing: Tensor | None) -> None:
+        """Raise ConfigError unless static and forcing fields come as the domain says."""
+        for kind, names, given in (("static", self.domain.static, static), ("forcing", self.domain.forcing, forcing)):
+            if given is not None and not names:
+                raise ConfigError(f"this model takes no {kind} fields.")
+            if given is None and names:
+                raise ConfigError(f"this model needs its {kind} fields: {', '.join(names)}.")
 
-def refuse(**inputs: Tensor | None) -> None:
-    """Raise ConfigError for an input that the calling model has no use for."""
-    for name, value in inputs.items():
-        if value is not None:
-            raise ConfigError(f"this model takes no {name} fields.")
+
+def filled(fields: Tensor, value: float = 0.0) -> Tensor:
+    """Fields with `value` where they are NaN; infinite values stay, so that a divergence shows."""
+    return torch.nan_to_num(fields, nan=value, posinf=torch.inf, neginf=-torch.inf)

@@ -1,5 +1,7 @@
 """Convolutions that keep the size of a field and know what lies beyond its edges."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,10 +88,9 @@ def norm(name: str, channels: int, size: tuple[int, int]) -> nn.Module:
     return nn.Identity()
 
 
-def over_frames(module: nn.Module, sequence: Tensor) -> Tensor:
-    """Apply a module of (n, channel, height, width) to every frame of (batch, time, channel, height, width)."""
-    result: Tensor = module(sequence.flatten(0, 1))
-    return result.unflatten(0, sequence.shape[:2])
+def over_frames(module: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:
+    """Apply a function of (n, channel, height, width) to every frame of (batch, time, channel, height, width)."""
+    return module(sequence.flatten(0, 1)).unflatten(0, sequence.shape[:2])
 
 
 def initial_like(sequence: Tensor, value: float) -> Tensor:

@@ -1,8 +1,8 @@
-"""The stack that all convolutional RNNs share: encoder, cells with residuals and norms, decoder.
+"""The stack that all convolutional RNNs share: encoder, blocks of a recurrent cell, decoder.
 
-    frames -> 1x1 encoder -> for each layer: y = y + cell(norm(y)) -> 1x1 decoder -> next frames
+    frames -> patches -> for each layer: y = y + cell(norm(y)), y = y + mlp(norm(y)) -> decoder -> next frames
 
-or, as in the paper, y = norm(y + cell(y)) (`model.norm_position`).
+or, as in the paper, y = norm(y + cell(y)) (`model.norm_position`), with patches of one cell and no MLP.
 
 Only the cell differs between models. A cell takes the whole sequence at once: the minimal ones compute
 it in parallel over time, the classical ones loop inside. Source: Horuz et al. (2025), arXiv 2508.03614.
@@ -13,10 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from forecast_cli.config import RunConfig
+from forecast_cli.config import ModelConfig, RunConfig
 from forecast_cli.domain import Boundary, Domain
-from forecast_cli.models.base import Forecast, ForecastModel, State, refuse
+from forecast_cli.models.base import Forecast, ForecastModel, State, filled
 from forecast_cli.models.convolution import norm, over_frames
+from forecast_cli.models.patches import PatchDecoder, PatchEncoder
 
 
 class CellFactory(Protocol):
@@ -29,37 +30,74 @@ class CellFactory(Protocol):
     ) -> nn.Module: ...
 
 
+class Block(nn.Module):
+    """A recurrent cell and, if asked for, a channel MLP, each with a residual and a norm."""
+
+    def __init__(
+        self, cell: nn.Module, channels: int, hidden: int, *, size: tuple[int, int], options: ModelConfig
+    ) -> None:
+        super().__init__()
+        self.norm_first = options.norm_position == "before"
+        self.cell = cell
+        self.norm = norm(options.norm, channels if self.norm_first else hidden, size)
+        # Where the number of channels changes, the residual goes through a 1x1 convolution.
+        self.shortcut = nn.Identity() if channels == hidden else nn.Conv2d(channels, hidden, 1, bias=False)
+        self.mlp, self.mlp_norm = None, None
+        if options.mlp:
+            inner = max(1, round(options.mlp * hidden))
+            self.mlp = nn.Sequential(nn.Conv2d(hidden, inner, 1), nn.GELU(), nn.Conv2d(inner, hidden, 1))
+            self.mlp_norm = norm(options.norm, hidden, size)
+
+    def forward(self, features: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """features: (batch, time, channel, height, width). Returns the features and the cell's last state."""
+        if self.norm_first:
+            remembered, last = self.cell(over_frames(self.norm, features), state)
+            features = over_frames(self.shortcut, features) + remembered
+        else:
+            remembered, last = self.cell(features, state)
+            features = over_frames(self.norm, over_frames(self.shortcut, features) + remembered)
+        return over_frames(self._mix, features) if self.mlp else features, last
+
+    def _mix(self, frames: Tensor) -> Tensor:
+        """The MLP over the channels of each cell of (n, channel, height, width)."""
+        assert self.mlp is not None
+        assert self.mlp_norm is not None
+        if self.norm_first:
+            return frames + self.mlp(self.mlp_norm(frames))
+        mixed: Tensor = self.mlp_norm(frames + self.mlp(frames))
+        return mixed
+
+
 class RecurrentForecaster(ForecastModel):
-    """A stack of recurrent cells behind the contract of `ForecastModel`."""
+    """A stack of recurrent cells behind the contract of `ForecastModel`.
+
+    Inputs of a step: the frame, the change that led to it, where it is missing, static fields, and the
+    forcing of the frame to be predicted.
+    """
 
     def __init__(self, config: RunConfig, domain: Domain, cell: CellFactory) -> None:
-        super().__init__(domain, pointwise=config.data.normalize == "pointwise")
-        options = config.model
+        super().__init__(domain, pointwise=config.data.normalize == "pointwise", masked=config.data.nan == "mask")
+        options, widths = config.model, config.model.hidden
         variables, height, width = domain.shape
-        size = (height, width)
         boundary = domain.boundary if options.boundary == "auto" else options.boundary
-        widths = options.hidden
-        self.predict, self.increments, self.norm_position = options.predict, options.increments, options.norm_position
-        self.state_size = cell.state_size
+        self.predict, self.increments, self.state_size = options.predict, options.increments, cell.state_size
 
-        self.encoder = nn.Sequential(nn.Conv2d(variables * (1 + self.increments), widths[0], 1))
-        if options.encoder_tanh:
-            self.encoder.append(nn.Tanh())
-        self.cells = nn.ModuleList(
-            cell(before, hidden, size=size, config=config, boundary=boundary)
+        channels = variables * (1 + self.increments + self.masked) + len(domain.static) + len(domain.forcing)
+        self.encoder = PatchEncoder(channels, widths[0], (height, width), options, boundary)
+        size = self.encoder.size
+        self.blocks = nn.ModuleList(
+            Block(
+                cell(before, hidden, size=size, config=config, boundary=boundary),
+                before,
+                hidden,
+                size=size,
+                options=options,
+            )
             for before, hidden in zip((widths[0], *widths), widths, strict=False)
         )
-        # Where the number of channels changes, the residual goes through a 1x1 convolution.
-        self.shortcuts = nn.ModuleList(
-            nn.Identity() if before == hidden else nn.Conv2d(before, hidden, 1, bias=False)
-            for before, hidden in zip((widths[0], *widths), widths, strict=False)
-        )
-        normed = widths if self.norm_position == "after" else (widths[0], *widths[:-1])
-        self.norms = nn.ModuleList(norm(options.norm, channels, size) for channels in normed)
-        self.decoder = nn.Conv2d(widths[-1], variables, 1)
+        self.decoder = PatchDecoder(widths[-1], variables, (height, width), options.patch)
         if self.predict == "tendency":
-            for parameter in self.decoder.parameters():
-                nn.init.zeros_(parameter)
+            self.decoder.start_at_zero()
 
     def forward(
         self,
@@ -70,36 +108,47 @@ class RecurrentForecaster(ForecastModel):
         forcing: Tensor | None = None,
         state: State | None = None,
     ) -> Forecast:
-        refuse(static=static, forcing=forcing)
-        predicted, state = self._advance(context, state)
+        self.require_inputs(static, forcing)
+        known = context.shape[1]
+        # The forcing of step t is that of the frame it predicts, t + 1.
+        ahead = None if forcing is None else (forcing - self.forcing_mean) / self.forcing_scale
+        steady = None if static is None else ((static - self.static_mean) / self.static_scale).unsqueeze(1)
+        predicted, state = self._advance(context, state, steady, None if ahead is None else ahead[:, 1 : known + 1])
         fitted, fields = predicted[:, :-1], [predicted[:, -1:]]
-        for _ in range(steps - 1):
-            predicted, state = self._advance(fields[-1], state)
+        for time in range(known + 1, known + steps):
+            predicted, state = self._advance(
+                fields[-1], state, steady, None if ahead is None else ahead[:, time : time + 1]
+            )
             fields.append(predicted)
         return Forecast(fitted, torch.cat(fields, dim=1), state)
 
-    def _advance(self, frames: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def _advance(
+        self, frames: Tensor, state: State | None, static: Tensor | None, forcing: Tensor | None
+    ) -> tuple[Tensor, State]:
         """For each of `frames` the prediction of the next one, and the state that has consumed them all."""
-        inputs = self.normalize(frames)
-        if self.increments:
-            previous = frames[:, :1] if state is None else state[0].unsqueeze(1)
-            change = (frames - torch.cat([previous, frames[:, :-1]], dim=1)) / self.change
-            inputs = torch.cat([inputs, change], dim=2)
         carried: State = (frames[:, -1],) if self.increments else ()
-
-        features = over_frames(self.encoder, inputs)
-        for cell, shortcut, norm_ in zip(self.cells, self.shortcuts, self.norms, strict=True):
+        features = over_frames(self.encoder, self._inputs(frames, state, static, forcing))
+        for block in self.blocks:
             start = len(carried)
             before = state[start : start + self.state_size] if state is not None else None
-            if self.norm_position == "before":
-                remembered, last = cell(over_frames(norm_, features), before)
-                features = over_frames(shortcut, features) + remembered
-            else:
-                remembered, last = cell(features, before)
-                features = over_frames(norm_, over_frames(shortcut, features) + remembered)
+            features, last = block(features, before)
             carried += last
 
         decoded = over_frames(self.decoder, features)
         if self.predict == "tendency":
-            return frames + decoded * self.change, carried
+            base = torch.where(frames.isnan(), self.mean, frames) if self.masked else frames
+            return self.blank(base + decoded * self.change), carried
         return self.denormalize(decoded), carried
+
+    def _inputs(self, frames: Tensor, state: State | None, static: Tensor | None, forcing: Tensor | None) -> Tensor:
+        """All input channels of each frame, normalised; (batch, time, channels, height, width)."""
+        inputs = [self.normalize(frames)]
+        if self.increments:
+            previous = frames[:, :1] if state is None else state[0].unsqueeze(1)
+            change = (frames - torch.cat([previous, frames[:, :-1]], dim=1)) / self.change
+            inputs.append(filled(change) if self.masked else change)
+        if self.masked:
+            inputs.append((~frames.isnan()).to(frames.dtype))
+        batch, time, _, height, width = frames.shape
+        inputs += [given.expand(batch, time, -1, height, width) for given in (static, forcing) if given is not None]
+        return torch.cat(inputs, dim=2)

@@ -65,7 +65,7 @@ def test_layers_may_differ_in_width(name, tiny_model, context):
 def test_fields_in_one_dimension_are_convolved_along_the_width_alone(name, tiny_config):
     torch.manual_seed(0)
     model = build_model(tiny_config(name, model__kernel_size=5, model__boundary="circular"), scalar_domain(1, 9))
-    assert model.cells[0].state_dict().popitem()[1].numel()
+    assert model.blocks[0].cell.state_dict().popitem()[1].numel()
     convolutions = [
         module for module in model.modules() if isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1)
     ]

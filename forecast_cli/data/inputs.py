@@ -1,0 +1,262 @@
+"""What a model is told besides the fields it forecasts: static fields, and forcing that is known ahead.
+
+Both come from variables of the data or of other files, or are made from the time and place of the
+fields: hour of the day, day of the year, latitude and longitude.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from forecast_cli.config import DataConfig
+from forecast_cli.data.fields import Fields, is_latitude, is_longitude
+from forecast_cli.data.files import expand, open_place
+from forecast_cli.data.roles import coordinate_of, nearest, role_of
+from forecast_cli.data.times import TimeAxis, show, time_axis, without_times
+from forecast_cli.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Further input channels of a model, by name, and how their values are found.
+
+    static: (sample) -> (height, width). forcing: (sample, frames) -> (time, height | 1, width | 1).
+    made: names of the channels that are generated, and so need no normalisation.
+    """
+
+    static: Mapping[str, Callable[[int], np.ndarray]]
+    forcing: Mapping[str, Callable[[int, range], np.ndarray]]
+    made: frozenset[str]
+    shape: tuple[int, int]
+
+    def static_fields(self, sample: int) -> np.ndarray:
+        """(k, height, width), float32."""
+        return np.stack([field(sample) for field in self.static.values()]).astype(np.float32)
+
+    def forcing_frames(self, sample: int, start: int, stop: int) -> np.ndarray:
+        """Frames start..stop-1, also beyond the end of the record: (time, k, height | 1, width | 1), float32."""
+        channels = [channel(sample, range(start, stop)) for channel in self.forcing.values()]
+        size = np.broadcast_shapes(*(channel.shape[1:] for channel in channels))
+        return np.stack([np.broadcast_to(c, (stop - start, *size)) for c in channels], axis=1).astype(np.float32)
+
+    @cached_property
+    def forcing_bytes(self) -> int:
+        """Bytes of the forcing of one frame."""
+        return self.forcing_frames(0, 0, 1).nbytes if self.forcing else 0
+
+
+def open_inputs(config: DataConfig, fields: Fields) -> Inputs:
+    """The further inputs that a configuration asks for, on the grid and along the times of `fields`.
+
+    Raises DataError where a variable is missing, on another grid, or does not cover the times asked for;
+    ConfigError for calendar features of times without a calendar.
+    """
+    made = _places(config.coordinates, fields)
+    static = made | {_label(text): _static_source(text, fields) for text in config.static}
+    clocks = {name: clock for kind in config.calendar_features for name, clock in _clocks(kind, fields.times).items()}
+    forcing = clocks | {_label(text): _forcing_source(text, fields) for text in config.forcing}
+    return Inputs(static, forcing, frozenset([*made, *clocks]), fields.domain.shape[1:])
+
+
+def _label(reference: str) -> str:
+    return reference.rpartition(":")[2]
+
+
+def _clocks(kind: str, times: TimeAxis) -> dict[str, Callable[[int, range], np.ndarray]]:
+    if not times.is_dated:
+        raise ConfigError(
+            f"data.calendar_features = {kind}: the times of the data are plain numbers, without a calendar."
+        )
+
+    def value(turn: Callable[[np.ndarray], np.ndarray], _: int, frames: range) -> np.ndarray:
+        shares = np.array([_SHARES[kind](date) for date in _dates(times.at(frames))])
+        return turn(2 * np.pi * shares).reshape(-1, 1, 1)
+
+    return {
+        f"sine of the {_CYCLES[kind]}": partial(value, np.sin),
+        f"cosine of the {_CYCLES[kind]}": partial(value, np.cos),
+    }
+
+
+def _share_of_day(date: Any) -> float:
+    return float((date.hour * 3600 + date.minute * 60 + date.second) / 86400)
+
+
+def _share_of_year(date: Any) -> float:
+    start = date.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
+    return float((date - start) / (start.replace(year=start.year + 1) - start))
+
+
+_CYCLES = {"hour": "hour of the day", "dayofyear": "day of the year"}
+_SHARES: dict[str, Callable[[Any], float]] = {"hour": _share_of_day, "dayofyear": _share_of_year}
+
+
+def _dates(values: np.ndarray) -> list[Any]:
+    return [pd.Timestamp(value) for value in values] if values.dtype.kind == "M" else list(values)
+
+
+def _places(axes: Sequence[str], fields: Fields) -> dict[str, Callable[[int], np.ndarray]]:
+    """Maps of where each cell is, as `data.coordinates` asks for them."""
+    found: dict[str, np.ndarray] = {}
+    _, height, width = fields.domain.shape
+    for role, dimension, shape in (("y", fields.roles.y, (-1, 1)), ("x", fields.roles.x, (1, -1))):
+        if role not in axes or dimension is None:
+            continue
+        coordinate = coordinate_of(fields.dataset, dimension, role)
+        place = np.arange(fields.dataset.sizes[dimension]) if coordinate is None else coordinate.values.astype(float)
+        if coordinate is not None and is_latitude(coordinate):
+            maps = {"sine of the latitude": np.sin(np.deg2rad(place))}
+        elif coordinate is not None and is_longitude(coordinate):
+            angle = np.deg2rad(place)
+            maps = {"sine of the longitude": np.sin(angle), "cosine of the longitude": np.cos(angle)}
+        else:
+            middle, reach = (place.max() + place.min()) / 2, max(np.ptp(place) / 2, 1e-12)
+            maps = {f"place along {dimension}": (place - middle) / reach}
+        found |= {name: np.broadcast_to(values.reshape(shape), (height, width)) for name, values in maps.items()}
+    return {name: partial(_same_for_all, values) for name, values in found.items()}
+
+
+def _same_for_all(values: np.ndarray, _: int) -> np.ndarray:
+    return values
+
+
+def _static_source(reference: str, fields: Fields) -> Callable[[int], np.ndarray]:
+    variable, source = _on_grid(reference, fields, "--static")
+    if "time" in variable.dims:
+        if variable.sizes["time"] > 1:
+            raise DataError(f"{source}: '{variable.name}' changes in time. Give it as --forcing.")
+        variable = variable.isel(time=0)
+    return partial(_static_field, variable, source, fields.domain.shape[1:])
+
+
+def _static_field(variable: xr.DataArray, source: str, shape: tuple[int, int], sample: int) -> np.ndarray:
+    chosen = variable.isel(sample=sample) if "sample" in variable.dims else variable
+    return _complete(np.broadcast_to(chosen.values.reshape(_grid_shape(chosen, shape)), shape), variable, source)
+
+
+def _forcing_source(reference: str, fields: Fields) -> Callable[[int, range], np.ndarray]:
+    variable, source = _on_grid(reference, fields, "--forcing")
+    if "time" not in variable.dims:
+        raise DataError(f"{source}: '{variable.name}' does not change in time. Give it as --static.")
+    coordinate = variable.coords.get("time")
+    own = time_axis("time", coordinate.variable, source) if coordinate is not None else None
+    return partial(_forcing_frames, variable, source, own or without_times("time", variable.sizes["time"]), fields)
+
+
+def _forcing_frames(
+    variable: xr.DataArray, source: str, own: TimeAxis, fields: Fields, sample: int, frames: range
+) -> np.ndarray:
+    wanted = fields.times.at(frames)
+    positions = own.find(wanted)
+    if (positions < 0).any():
+        missing = show(wanted[int(np.argmax(positions < 0))])
+        raise DataError(
+            f"{source}: '{variable.name}' has no value at {missing}; it runs from {show(own.values[0])} to {show(own.values[-1])}. "
+            "Forcing must be known over the context and the whole forecast."
+        )
+    chosen = variable.isel(sample=sample) if "sample" in variable.dims else variable
+    values = chosen.isel(time=positions).values
+    return _complete(values.reshape(len(frames), *_grid_shape(chosen, fields.domain.shape[1:])), variable, source)
+
+
+def _grid_shape(variable: xr.DataArray, shape: tuple[int, int]) -> tuple[int, int]:
+    """(height | 1, width | 1) of a variable that may not depend on y or x."""
+    return (shape[0] if "y" in variable.dims else 1), (shape[1] if "x" in variable.dims else 1)
+
+
+def _complete(values: np.ndarray, variable: xr.DataArray, source: str) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{source}: '{variable.name}' is missing or infinite somewhere. Inputs must be complete: fill it first."
+        )
+    return values
+
+
+def _on_grid(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, str]:
+    """A variable with dimensions renamed to sample, time, y and x, cut to the cells of the fields, and its file."""
+    variable, source = _found(reference, fields, option)
+    known = {getattr(fields.roles, role): role for role in ("sample", "time", "y", "x")}
+    dataset = variable.to_dataset(name=variable.name)
+    names = {str(d): known.get(str(d)) or role_of(dataset, str(d)) for d in variable.dims}
+    variable = variable.squeeze([d for d, role in names.items() if role is None and variable.sizes[d] == 1], drop=True)
+    unknown = [d for d in map(str, variable.dims) if names[d] is None]
+    if unknown:
+        raise DataError(
+            f"{source}: '{variable.name}' has a dimension '{unknown[0]}' that the fields do not have. Give a file without it."
+        )
+    for dimension in map(str, variable.dims):
+        role = names[dimension]
+        if role == "sample" and fields.roles.sample:
+            numbers = fields.dataset[fields.roles.sample].values
+            variable = (
+                variable.sel({dimension: numbers})
+                if dimension in variable.coords
+                else variable.isel({dimension: numbers})
+            )
+        elif role in ("y", "x"):
+            variable = _cut(variable, dimension, str(role), fields, source)
+    renamed = variable.drop_vars([c for c in variable.coords if c not in variable.dims]).rename(
+        {str(d): names[str(d)] for d in variable.dims if str(d) != names[str(d)]}
+    )
+    return renamed.transpose("sample", "time", "y", "x", missing_dims="ignore"), source
+
+
+def _cut(variable: xr.DataArray, dimension: str, role: str, fields: Fields, source: str) -> xr.DataArray:
+    """A variable at the cells of the fields along one dimension of space, found by coordinate where both have one."""
+    own = fields.roles.y if role == "y" else fields.roles.x
+    here = coordinate_of(fields.dataset, own, role) if own else None
+    if here is not None and dimension in variable.coords and variable[dimension].dtype.kind in "fiu":
+        places = here.values.astype(float)
+        slack = 1e-3 * float(np.abs(np.diff(places)).min(initial=np.inf))
+        try:
+            return variable.sel({dimension: places}, method="nearest", tolerance=slack if np.isfinite(slack) else None)
+        except KeyError as error:
+            raise DataError(
+                f"{source}: '{variable.name}' does not cover the cells of the data along '{dimension}'."
+            ) from error
+    size = fields.domain.shape[1 if role == "y" else 2]
+    if variable.sizes[dimension] != size:
+        raise DataError(
+            f"{source}: '{variable.name}' has {variable.sizes[dimension]} cells along '{dimension}', the data have {size}."
+        )
+    return variable
+
+
+def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, str]:
+    """The variable that NAME or FILE:variable means, joined along time where it lies in several files."""
+    file, _, name = reference.rpartition(":")
+    places = expand([file]) if file else list(fields.places)
+    datasets = [open_place(place)[0] for place in places]
+    holding = [(dataset, place) for dataset, place in zip(datasets, places, strict=True) if name in dataset.variables]
+    if not holding:
+        listed = [str(known) for known in datasets[0].variables]
+        raise DataError(
+            f"{option} {reference}: no variable '{name}' in {places[0]}{nearest(name, listed)}. It has {', '.join(listed)}."
+        )
+    variables = [dataset[name] for dataset, _ in holding]
+    if len(variables) == 1 or fields.roles.time not in variables[0].dims:
+        return variables[0], holding[0][1]
+    ordered = sorted(variables, key=lambda variable: variable[fields.roles.time].values[0])
+    return xr.concat(ordered, fields.roles.time), holding[0][1]
+
+
+def mask_of(reference: str, fields: Fields) -> np.ndarray:
+    """Where the cells in use are, (height, width) of bool, as `data.mask` says: non-zero, or `=VALUE`."""
+    place, equals, value = reference.rpartition("=")
+    variable, source = _on_grid(place if equals else reference, fields, "--mask")
+    if set(variable.dims) - {"y", "x"}:
+        raise DataError(f"{source}: '{variable.name}' is no map: a mask has the dimensions y and x.")
+    values = variable.values
+    try:
+        used = values == float(value) if equals else (values != 0) & np.isfinite(values)
+    except ValueError as error:
+        raise ConfigError(f"--mask {reference}: expected FILE:variable, or FILE:variable=NUMBER.") from error
+    used = np.broadcast_to(used.reshape(_grid_shape(variable, fields.domain.shape[1:])), fields.domain.shape[1:])
+    if not used.any():
+        raise DataError(f"{source}: the mask '{variable.name}' leaves no cell in use.")
+    return used
