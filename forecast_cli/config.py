@@ -84,6 +84,11 @@ class DataConfig(Section):
     memory: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)] = "2G"
     """Data up to this size are held in memory; larger ones are read window by window."""
 
+    @property
+    def masked(self) -> bool:
+        """Whether values may be missing; a mask says so too."""
+        return self.nan == "mask" or bool(self.mask)
+
 
 class ModelConfig(Section):
     """The network. Every option but `name` and `hidden` has the same meaning for each model that takes it."""

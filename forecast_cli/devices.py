@@ -1,5 +1,7 @@
 """Where the computation runs."""
 
+from pathlib import Path
+
 import torch
 
 from forecast_cli.errors import ConfigError
@@ -23,3 +25,14 @@ def resolve_device(name: str) -> torch.device:
         present = ", ".join(kind for kind, count in counts.items() if count)
         raise ConfigError(f"--device {name}: not present on this machine (present: {present}).")
     return device
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free for a computation; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)

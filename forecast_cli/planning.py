@@ -1,6 +1,7 @@
 """What training starts from, data cut into windows and a model; and what it would need, for `--dry-run`."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -106,6 +107,7 @@ class Plan:
 
     window_shape: of one batch, (windows, frames, variables, height, width).
     data_bytes: of the frames, if they are held in memory. step_bytes: of one training step, beside the data.
+    warnings: sentences about what will likely go wrong.
     """
 
     parameters: int
@@ -115,13 +117,14 @@ class Plan:
     window_shape: tuple[int, ...]
     data_bytes: int
     step_bytes: int
+    warnings: tuple[str, ...] = ()
 
 
-def plan(config: RunConfig, fields: Fields) -> Plan:
+def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Plan:
     """The plan of a run. `step_bytes` counts parameters, gradients, optimizer and what autograd keeps of one step,
     found by a step on the meta device, which computes shapes only."""
     prepared = prepare(config, fields, summary_only=True)
-    data, batch = config.data, config.training.batch_size
+    data, batch = config.data, min(config.training.batch_size, len(prepared.training))
     shape = (batch, data.context + data.horizon, *fields.domain.shape)
     meta = copy.deepcopy(prepared.model).to("meta")
     kept: dict[int, int] = {}
@@ -145,7 +148,7 @@ def plan(config: RunConfig, fields: Fields) -> Plan:
             loss_weights(config, torch.device("meta")),
         )
     parameters = sum(parameter.numel() for parameter in meta.parameters())
-    return Plan(
+    found = Plan(
         parameters=parameters,
         training_windows=len(prepared.training),
         validation_windows=len(prepared.validation),
@@ -154,3 +157,24 @@ def plan(config: RunConfig, fields: Fields) -> Plan:
         data_bytes=data_bytes(fields, open_inputs(data, fields), prepared.parts),
         step_bytes=16 * parameters + sum(kept.values()),
     )
+    return replace(found, warnings=tuple(_warnings(found, prepared, free_bytes)))
+
+
+def _warnings(found: Plan, prepared: Prepared, free_bytes: int | None) -> Iterator[str]:
+    """What a user should know before the run starts."""
+    data, part = prepared.config.data, prepared.parts.validation
+    length = data.context + data.horizon
+    if not part:
+        yield "there is no validation part: the epoch with the lowest training loss is kept. Give one with --split."
+    elif len(part.samples) * len(part.frames) < 3 * length:
+        yield (
+            f"the validation part has {len(part.frames)} frames and a window {length}: hardly independent windows to choose "
+            "an epoch by. Give it more with --split, or shorten data.context or data.horizon."
+        )
+    held = found.data_bytes if found.data_bytes <= parse_bytes(data.memory) else 0
+    needed, gib = found.step_bytes + held, 2**30
+    if free_bytes is not None and needed > free_bytes:
+        yield (
+            f"a step and the data it holds need about {needed / gib:.3g} GiB, but {free_bytes / gib:.3g} GiB are free. "
+            "Lower --batch-size, --hidden, data.context or data.horizon."
+        )

@@ -150,17 +150,20 @@ def roll_out(
     *,
     context: int,
     steps: int,
+    inputs: Inputs | None = None,
     batch_size: int = 16,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Forecast from every start and write the result to `path`, block by block.
 
+    inputs: the further inputs, None for those that the run recorded.
     progress: called with (frames written, frames in all).
     Raises DivergedError if a forecast leaves the finite numbers; nothing is then written.
     """
     require_fit(saved, fields)
-    inputs = open_inputs(saved.config.data, fields)
+    inputs = inputs or open_inputs(saved.config.data, fields)
+    _require_inputs(saved, inputs)
     device = saved.model.mean.device
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
     done = 0
@@ -191,6 +194,16 @@ def roll_out(
                 done += len(batch) * values.shape[1]
                 if progress:
                     progress(done, len(starts) * steps)
+
+
+def _require_inputs(saved: SavedModel, inputs: Inputs) -> None:
+    """CheckpointError unless the inputs are those that the model was trained with."""
+    for kind in ("static", "forcing"):
+        trained, here = getattr(saved.domain, kind), tuple(getattr(inputs, kind))
+        if trained != here:
+            raise CheckpointError(
+                f"--{kind}: the model was trained with {', '.join(trained) or 'none'}, in this order; here are {', '.join(here) or 'none'}."
+            )
 
 
 def _context(fields: Fields, starts: Sequence[Start], context: int, device: torch.device) -> Tensor:

@@ -22,6 +22,8 @@ VARIANTS = [
         "model__kernel_size": 5,
         "model__encoder_tanh": True,
     },
+    {"model__patch": 2, "model__mlp": 2, "model__position": True},
+    {"model__patch": 4, "model__boundary": "zeros", "model__mlp": 0.5, "model__norm_position": "after"},
 ]
 
 

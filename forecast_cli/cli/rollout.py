@@ -28,6 +28,9 @@ def rollout(
     init_every: Annotated[
         int | None, typer.Option(help="Steps between starts in a series. [default: a quarter of the forecast]")
     ] = None,
+    mask: shared.Mask = None,
+    static: shared.Static = None,
+    forcing: shared.Forcing = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
     batch_size: Annotated[int, typer.Option(help="Forecasts computed together.")] = 16,
@@ -38,9 +41,11 @@ def rollout(
     """Forecast from a trained model, closed loop, and write NetCDF.
 
     Trajectories start after their first frames; a long series starts regularly in its test part.
+    Mask, static fields and forcing are those of the training; name them again where they lie elsewhere.
     """
     from forecast_cli.checkpoint import load_model
     from forecast_cli.data.fields import open_fields
+    from forecast_cli.data.inputs import masked, open_inputs
     from forecast_cli.data.output import refuse_overwrite
     from forecast_cli.devices import resolve_device
     from forecast_cli.rollout import choose_starts, require_fit, roll_out
@@ -57,7 +62,8 @@ def rollout(
         raise ConfigError("--steps and --lead-time say the same thing: give one.")
     refuse_overwrite(output, overwrite)
     saved = load_model(run, resolve_device(device))
-    trained = saved.config.data
+    elsewhere = {"mask": mask, "static": shared.names(static), "forcing": shared.names(forcing)}
+    trained = saved.config.data.model_copy(update={key: value for key, value in elsewhere.items() if value})
     chosen = {**trained.select, **(shared.assignments(select, "--select") or {})}
     fields = open_fields(
         data,
@@ -66,6 +72,8 @@ def rollout(
         select=chosen,
     )
     require_fit(saved, fields)
+    fields = masked(fields, trained)
+    inputs = open_inputs(trained, fields)
     context = context or trained.context
     if lead_time:
         steps = fields.times.steps_in(lead_time)
@@ -79,6 +87,7 @@ def rollout(
             output,
             context=context,
             steps=steps,
+            inputs=inputs,
             batch_size=batch_size,
             overwrite=overwrite,
             progress=progress,

@@ -28,6 +28,21 @@ Select = Annotated[
     list[str] | None,
     typer.Option("--select", help="Pick along a dimension: level=500, sample=0:10, time=1990:1999 (repeat)."),
 ]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        help="Cells to use: FILE:variable or NAME, where it is not 0; NAME=2 where it is 2. Implies --nan mask.",
+    ),
+]
+Static = Annotated[
+    list[str] | None,
+    typer.Option("--static", help="Input that does not change: NAME in the data, or FILE:variable (repeat)."),
+]
+Forcing = Annotated[
+    list[str] | None,
+    typer.Option("--forcing", help="Input that is known ahead: NAME in the data, or FILE:variable (repeat)."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the output's name.")]

@@ -10,6 +10,8 @@ from forecast_cli.cli import shared
 from forecast_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from forecast_cli.config import RunConfig
     from forecast_cli.data.fields import Fields
 
@@ -33,10 +35,14 @@ def train(
         typer.Option(help="Training,validation,test: fractions, counts or ranges 1979:2014,2015:2016,2017:2018."),
     ] = None,
     split_along: Annotated[str | None, typer.Option(help="time or sample.")] = None,
+    nan: Annotated[str | None, typer.Option(help="Missing values: error, or mask to leave them out.")] = None,
+    mask: shared.Mask = None,
+    static: shared.Static = None,
+    forcing: shared.Forcing = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
     preset: Annotated[
-        str | None, typer.Option(help="navier-stokes, navier-stokes-s15, navier-stokes-s25 or geopotential.")
+        str | None, typer.Option(help="series, navier-stokes, navier-stokes-s15, navier-stokes-s25 or geopotential.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with [data], [model] and [training].")] = None,
     set_: Annotated[
@@ -53,6 +59,7 @@ def train(
     from forecast_cli.config import load_config
     from forecast_cli.data.fields import open_fields
     from forecast_cli.data.files import expand
+    from forecast_cli.data.inputs import masked
 
     if resume not in ("never", "auto", "must"):
         raise ConfigError(f"--resume {resume}: expected never, auto or must.")
@@ -61,6 +68,10 @@ def train(
         "data.variables": shared.names(variable),
         "data.dims": shared.dims_of(dims),
         "data.select": shared.assignments(select, "--select"),
+        "data.nan": nan,
+        "data.mask": mask,
+        "data.static": shared.names(static),
+        "data.forcing": shared.names(forcing),
         "data.split": split,
         "data.split_along": split_along,
         "data.context": context,
@@ -74,13 +85,17 @@ def train(
     }
     run_config = load_config(preset=preset, file=config, assignments=set_ or (), options=options)
     inputs = run_config.data
-    fields = open_fields(inputs.files, variables=inputs.variables, dims=inputs.dims, select=inputs.select)
+    fields = masked(
+        open_fields(inputs.files, variables=inputs.variables, dims=inputs.dims, select=inputs.select), inputs
+    )
+
+    from forecast_cli.devices import resolve_device
+
     if dry_run:
-        _print_plan(run_config, fields, json_)
+        _print_plan(run_config, fields, resolve_device(device), json_)
         return
 
     from forecast_cli import trainer
-    from forecast_cli.devices import resolve_device
 
     started = time.monotonic()
     reporter = _Reporter(run_config.training.epochs)
@@ -112,14 +127,16 @@ def _score_name(rows: list[dict[str, float]]) -> str:
     return "validation loss" if rows and "validation_loss" in rows[-1] else "training loss"
 
 
-def _print_plan(config: "RunConfig", fields: "Fields", as_json: bool) -> None:
+def _print_plan(config: "RunConfig", fields: "Fields", device: "torch.device", as_json: bool) -> None:
+    """What the run would take, and what speaks against it."""
     from dataclasses import asdict
 
     from forecast_cli.config import config_toml
     from forecast_cli.data.windows import parse_bytes
+    from forecast_cli.devices import free_bytes
     from forecast_cli.planning import plan
 
-    found = plan(config, fields)
+    found = plan(config, fields, free_bytes(device))
     if as_json:
         shared.print_json(asdict(found) | {"config": config.model_dump(mode="json")})
         return
@@ -136,6 +153,8 @@ def _print_plan(config: "RunConfig", fields: "Fields", as_json: bool) -> None:
     shared.say(f"steps       {found.steps_per_epoch:,} an epoch, {steps:,} in all")
     shared.say(f"data        {shared.size(found.data_bytes)}, {held}")
     shared.say(f"memory      about {shared.size(found.step_bytes)} for a step, beside the data")
+    for warning in found.warnings:
+        shared.say(f"warning: {warning}")
 
 
 class _Reporter:

@@ -5,7 +5,7 @@ fields: hour of the day, day of the year, latitude and longitude.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -245,8 +245,16 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     return xr.concat(ordered, fields.roles.time), holding[0][1]
 
 
-def mask_of(reference: str, fields: Fields) -> np.ndarray:
-    """Where the cells in use are, (height, width) of bool, as `data.mask` says: non-zero, or `=VALUE`."""
+def masked(fields: Fields, config: DataConfig) -> Fields:
+    """The fields with the cells left out that `data.mask` says, and values allowed to be missing if `data.nan` does.
+
+    Raises DataError where the mask is missing, no map, on another grid, or leaves nothing.
+    """
+    return replace(fields, masked=config.masked, mask=_mask(config.mask, fields) if config.mask else None)
+
+
+def _mask(reference: str, fields: Fields) -> np.ndarray:
+    """Where the cells in use are, (height, width) of bool: where the variable is not 0, or is the `=VALUE`."""
     place, equals, value = reference.rpartition("=")
     variable, source = _on_grid(place if equals else reference, fields, "--mask")
     if set(variable.dims) - {"y", "x"}:

@@ -76,7 +76,7 @@ class RecurrentForecaster(ForecastModel):
     """
 
     def __init__(self, config: RunConfig, domain: Domain, cell: CellFactory) -> None:
-        super().__init__(domain, pointwise=config.data.normalize == "pointwise", masked=config.data.nan == "mask")
+        super().__init__(domain, pointwise=config.data.normalize == "pointwise", masked=config.data.masked)
         options, widths = config.model, config.model.hidden
         variables, height, width = domain.shape
         boundary = domain.boundary if options.boundary == "auto" else options.boundary

@@ -423,8 +423,8 @@ def test_a_gap_is_named_with_its_place(tmp_path, value):
     values[1, 6, 2, 3] = value
     fields = open_fields([write(tmp_path / "u.nc", dataset_of(values, ("sample", "time", "y", "x")))])
     with pytest.raises(DataError, match=r"u\.nc: 'u' is missing or infinite at sample 1, frame 6, row 2, column 3"):
-        fields.read_finite(1, 4, 10)
-    np.testing.assert_array_equal(fields.read_finite(1, 7, 10), WAVE[7:10, None])
+        fields.read_checked(1, 4, 10)
+    np.testing.assert_array_equal(fields.read_checked(1, 7, 10), WAVE[7:10, None])
     assert missing_shares(fields) == [1 / values.size]
 
 

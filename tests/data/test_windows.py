@@ -1,10 +1,9 @@
-"""Laws of windows, splits and statistics."""
+"""Laws of windows and splits."""
 
 import numpy as np
 import pytest
 import torch
-import xarray as xr
-from files import travelling_wave, write_series, write_trajectories
+from files import write_series, write_trajectories
 from torch.testing import assert_close
 
 from forecast_cli.data.fields import Fields, open_fields
@@ -13,12 +12,10 @@ from forecast_cli.data.windows import (
     Part,
     ReadFrames,
     Windows,
-    frames_of,
     order,
     parse_bytes,
     require_windows,
     split,
-    statistics,
 )
 from forecast_cli.errors import ConfigError, DataError
 
@@ -33,13 +30,6 @@ def series(tmp_path_factory) -> Fields:
 def trajectories(tmp_path_factory) -> Fields:
     """6 samples of 20 frames."""
     return open_fields([str(write_trajectories(tmp_path_factory.mktemp("windows") / "trajectories.nc"))])
-
-
-def fields_of(tmp_path, values: np.ndarray, *names: str) -> Fields:
-    """Fields whose variables are the last axis of `values`."""
-    dataset = xr.Dataset({name: (("sample", "time", "y", "x"), values[..., i]) for i, name in enumerate(names)})
-    dataset.to_netcdf(tmp_path / "values.nc")
-    return open_fields([str(tmp_path / "values.nc")])
 
 
 class Numbered:
@@ -121,16 +111,16 @@ def test_positions_are_asked_for_where_there_are_no_dates(trajectories):
 @pytest.mark.parametrize("stride", [1, 3, 7])
 def test_a_series_gives_every_window_at_the_stride(stride):
     windows = Windows(Numbered(), Part(range(1), range(10, 30)), length=6, stride=stride)
-    starts = [windows(i)[0, 1].item() for i in range(len(windows))]
+    starts = [windows.place(i)[1] for i in range(len(windows))]
     assert starts == list(range(10, 25, stride))
-    assert windows(len(windows) - 1)[-1, 1] < 30
-    assert_close(windows(1, epoch=5), windows(1))
+    assert windows.batch([len(windows) - 1]).frames[0, -1, 1] < 30
+    assert windows.place(1, epoch=5) == windows.place(1)
 
 
 def test_trajectories_give_one_window_each_inside_the_part():
     windows = Windows(Numbered(), Part(range(4, 9), range(3, 20)), length=6, is_trajectories=True, seed=3)
     assert len(windows) == 5
-    drawn = torch.stack([torch.stack([windows(i, epoch) for i in range(5)]) for epoch in range(60)])
+    drawn = torch.stack([windows.batch(range(5), epoch).frames for epoch in range(60)])
     assert (drawn[..., 0] == torch.arange(4, 9)[:, None]).all()
     starts = drawn[:, :, 0, 1]
     assert set(starts.flatten().tolist()) == set(range(3, 15))
@@ -140,7 +130,7 @@ def test_trajectories_give_one_window_each_inside_the_part():
 def test_a_draw_depends_on_seed_epoch_and_index_alone():
     def starts(seed: int, epoch: int, samples: int = 40) -> list[int]:
         windows = Windows(Numbered(), Part(range(samples), range(500)), length=5, is_trajectories=True, seed=seed)
-        return [windows(i, epoch)[0, 1].item() for i in reversed(range(samples))][::-1]
+        return [windows.place(i, epoch)[1] for i in reversed(range(samples))][::-1]
 
     assert starts(1, 2) == starts(1, 2)
     assert starts(1, 2)[:10] == starts(1, 2, samples=10)
@@ -151,7 +141,7 @@ def test_a_draw_depends_on_seed_epoch_and_index_alone():
 
 def test_validation_windows_are_the_same_in_every_epoch():
     windows = Windows(Numbered(), Part(range(2), range(20)), length=6, is_trajectories=True)
-    taken = [[tuple(windows(i, epoch)[0].tolist()) for i in range(len(windows))] for epoch in (0, 9)]
+    taken = [[windows.place(i, epoch) for i in range(len(windows))] for epoch in (0, 9)]
     assert taken[0] == taken[1] == [(0, 0), (0, 6), (0, 12), (1, 0), (1, 6), (1, 12)]
 
 
@@ -180,7 +170,7 @@ def test_every_epoch_visits_all_in_its_own_order():
 
 
 def test_held_windows_are_views_of_one_storage(series):
-    held = HeldFrames(series, [Part(range(1), range(10, 40))])
+    held = HeldFrames(series.read, [Part(range(1), range(10, 40))])
     first, second = held.window(0, 10, 6), held.window(0, 12, 6)
     assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
     assert_close(first[2:], second[:4], rtol=0, atol=0)
@@ -190,17 +180,10 @@ def test_held_windows_are_views_of_one_storage(series):
 def test_frames_read_from_the_file_equal_those_held(name, request):
     fields = request.getfixturevalue(name)
     part = Part(range(fields.samples), range(5, 18))
-    held, read = HeldFrames(fields, [part]), ReadFrames(fields)
+    held, read = HeldFrames(fields.read, [part]), ReadFrames(fields.read)
     for sample in part.samples:
         assert_close(held.window(sample, 7, 6), read.window(sample, 7, 6), rtol=0, atol=0)
         np.testing.assert_array_equal(read.window(sample, 5, 13).numpy(), fields.read(sample, 5, 18))
-
-
-def test_only_what_fits_in_memory_is_held(series):
-    part = Part(range(1), range(10))
-    enough = series.frame_bytes * 10
-    assert isinstance(frames_of(series, [part], f"{enough / 1024}K"), HeldFrames)
-    assert isinstance(frames_of(series, [part], f"{enough / 1024 - 0.01}K"), ReadFrames)
 
 
 @pytest.mark.parametrize(
@@ -215,73 +198,6 @@ def test_sizes_are_read_in_powers_of_1024(text, size):
 def test_what_is_no_size_is_an_error_of_the_user(text):
     with pytest.raises(ConfigError, match=r"data\.memory"):
         parse_bytes(text)
-
-
-def expected_statistics(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Over (sample, time, y, x, channel), with numpy."""
-    values = values.astype(np.float64)
-    channel_first = np.moveaxis(values, -1, 0)
-    by_cell = {"mean": channel_first.mean((1, 2)), "scale": channel_first.std((1, 2))}
-    overall = {"mean": channel_first.mean((1, 2, 3, 4)), "scale": channel_first.std((1, 2, 3, 4))}
-    change = np.sqrt((np.diff(channel_first, axis=2) ** 2).mean((1, 2, 3, 4)))
-    return {"by_cell": by_cell, "overall": overall, "change": change}
-
-
-@pytest.mark.parametrize("block_frames", [1, 2, 5, 7, 1000])
-def test_statistics_are_those_of_the_training_part_alone(tmp_path, monkeypatch, block_frames):
-    """Blocks shorter than the record: the frames claim to be so large that `block_frames` of them fill a block."""
-    values = np.stack([travelling_wave(20, 3, 4, seed=i) for i in range(4)])[..., None] * np.array(
-        [1.0, -3.0]
-    ) + np.array([0, 5e3])
-    values[3], values[:, 15:] = 1e6, -1e6  # outside the training part
-    fields = fields_of(tmp_path, values.astype(np.float32), "u", "v")
-    part = Part(range(3), range(2, 15))
-    monkeypatch.setitem(vars(fields), "frame_bytes", 2**26 // block_frames)
-    expected = expected_statistics(values[:3, 2:15].astype(np.float32))
-
-    found = statistics(fields, part, ReadFrames(fields))
-    # float64 sums stored as float32
-    np.testing.assert_allclose(found.mean[:, 0, 0], expected["overall"]["mean"], rtol=1e-6)
-    np.testing.assert_allclose(found.scale[:, 0, 0], expected["overall"]["scale"], rtol=1e-6)
-    np.testing.assert_allclose(found.change[:, 0, 0], expected["change"], rtol=1e-6)
-    np.testing.assert_allclose(found.climatology, expected["by_cell"]["mean"], rtol=1e-6)
-
-    pointwise = statistics(fields, part, ReadFrames(fields), pointwise=True)
-    np.testing.assert_allclose(pointwise.mean, expected["by_cell"]["mean"], rtol=1e-6)
-    np.testing.assert_allclose(pointwise.scale, expected["by_cell"]["scale"], rtol=1e-6)
-    assert pointwise.change.shape == (2, 1, 1)
-
-
-def test_a_small_spread_about_a_large_mean_is_not_lost(tmp_path):
-    values = (1e6 + travelling_wave(30, 3, 4) - 280)[None, ..., None].astype(np.float32)
-    fields = fields_of(tmp_path, values, "pressure")
-    found = statistics(fields, Part(range(1), range(30)), ReadFrames(fields))
-    np.testing.assert_allclose(found.scale.item(), values.astype(np.float64).std(), rtol=1e-6)
-
-
-def test_a_cell_that_never_changes_is_scaled_by_the_spread_of_the_variable(tmp_path):
-    values = travelling_wave(20, 3, 4)[None, ..., None].copy()
-    values[:, :, 1, 2] = 273
-    fields = fields_of(tmp_path, values, "u")
-    found = statistics(fields, Part(range(1), range(20)), ReadFrames(fields), pointwise=True)
-    np.testing.assert_allclose(found.scale[0, 1, 2], values.std(), rtol=1e-5)
-    assert found.mean[0, 1, 2] == 273
-
-
-@pytest.mark.parametrize("constant", [0.0, 273.15, -1e6])
-def test_a_constant_variable_is_refused(tmp_path, constant):
-    values = np.stack([travelling_wave(20, 3, 4), np.full((20, 3, 4), constant, np.float32)], axis=-1)[None]
-    values[:, 15:, ..., 1] += 1  # after the training part
-    fields = fields_of(tmp_path, values, "u", "v")
-    with pytest.raises(DataError, match="'v' is constant"):
-        statistics(fields, Part(range(1), range(15)), ReadFrames(fields))
-
-
-def test_a_variable_that_never_changes_in_time_is_refused(tmp_path):
-    values = np.broadcast_to(travelling_wave(1, 3, 4), (20, 3, 4))[None, ..., None]
-    fields = fields_of(tmp_path, values, "u")
-    with pytest.raises(DataError, match="'u' does not change in time"):
-        statistics(fields, Part(range(1), range(20)), ReadFrames(fields))
 
 
 @pytest.mark.parametrize("shares", ["2000-01:2000-01-06,2000-01-05:2000-01-08", "2000-01-01:,2000-01-12:,2000-01-14:"])

@@ -1,0 +1,85 @@
+"""Laws of the statistics that normalise: those of the training part alone, whatever the block size, gaps left out."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from files import travelling_wave
+
+from forecast_cli.data.fields import Fields, open_fields
+from forecast_cli.data.statistics import statistics
+from forecast_cli.data.windows import Part, ReadFrames
+from forecast_cli.errors import DataError
+
+
+def fields_of(tmp_path, values: np.ndarray, *names: str) -> Fields:
+    """Fields whose variables are the last axis of `values`."""
+    dataset = xr.Dataset({name: (("sample", "time", "y", "x"), values[..., i]) for i, name in enumerate(names)})
+    dataset.to_netcdf(tmp_path / "values.nc")
+    return open_fields([str(tmp_path / "values.nc")])
+
+
+def expected_statistics(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Over (sample, time, y, x, channel), with numpy."""
+    values = values.astype(np.float64)
+    channel_first = np.moveaxis(values, -1, 0)
+    by_cell = {"mean": channel_first.mean((1, 2)), "scale": channel_first.std((1, 2))}
+    overall = {"mean": channel_first.mean((1, 2, 3, 4)), "scale": channel_first.std((1, 2, 3, 4))}
+    change = np.sqrt((np.diff(channel_first, axis=2) ** 2).mean((1, 2, 3, 4)))
+    return {"by_cell": by_cell, "overall": overall, "change": change}
+
+
+@pytest.mark.parametrize("block_frames", [1, 2, 5, 7, 1000])
+def test_statistics_are_those_of_the_training_part_alone(tmp_path, monkeypatch, block_frames):
+    """Blocks shorter than the record: the frames claim to be so large that `block_frames` of them fill a block."""
+    values = np.stack([travelling_wave(20, 3, 4, seed=i) for i in range(4)])[..., None] * np.array(
+        [1.0, -3.0]
+    ) + np.array([0, 5e3])
+    values[3], values[:, 15:] = 1e6, -1e6  # outside the training part
+    fields = fields_of(tmp_path, values.astype(np.float32), "u", "v")
+    part = Part(range(3), range(2, 15))
+    monkeypatch.setitem(vars(fields), "frame_bytes", 2**26 // block_frames)
+    expected = expected_statistics(values[:3, 2:15].astype(np.float32))
+
+    found = statistics(fields, part, ReadFrames(fields.read))
+    # float64 sums stored as float32
+    np.testing.assert_allclose(found.mean[:, 0, 0], expected["overall"]["mean"], rtol=1e-6)
+    np.testing.assert_allclose(found.scale[:, 0, 0], expected["overall"]["scale"], rtol=1e-6)
+    np.testing.assert_allclose(found.change[:, 0, 0], expected["change"], rtol=1e-6)
+    np.testing.assert_allclose(found.climatology, expected["by_cell"]["mean"], rtol=1e-6)
+
+    pointwise = statistics(fields, part, ReadFrames(fields.read), pointwise=True)
+    np.testing.assert_allclose(pointwise.mean, expected["by_cell"]["mean"], rtol=1e-6)
+    np.testing.assert_allclose(pointwise.scale, expected["by_cell"]["scale"], rtol=1e-6)
+    assert pointwise.change.shape == (2, 1, 1)
+
+
+def test_a_small_spread_about_a_large_mean_is_not_lost(tmp_path):
+    values = (1e6 + travelling_wave(30, 3, 4) - 280)[None, ..., None].astype(np.float32)
+    fields = fields_of(tmp_path, values, "pressure")
+    found = statistics(fields, Part(range(1), range(30)), ReadFrames(fields.read))
+    np.testing.assert_allclose(found.scale.item(), values.astype(np.float64).std(), rtol=1e-6)
+
+
+def test_a_cell_that_never_changes_is_scaled_by_the_spread_of_the_variable(tmp_path):
+    values = travelling_wave(20, 3, 4)[None, ..., None].copy()
+    values[:, :, 1, 2] = 273
+    fields = fields_of(tmp_path, values, "u")
+    found = statistics(fields, Part(range(1), range(20)), ReadFrames(fields.read), pointwise=True)
+    np.testing.assert_allclose(found.scale[0, 1, 2], values.std(), rtol=1e-5)
+    assert found.mean[0, 1, 2] == 273
+
+
+@pytest.mark.parametrize("constant", [0.0, 273.15, -1e6])
+def test_a_constant_variable_is_refused(tmp_path, constant):
+    values = np.stack([travelling_wave(20, 3, 4), np.full((20, 3, 4), constant, np.float32)], axis=-1)[None]
+    values[:, 15:, ..., 1] += 1  # after the training part
+    fields = fields_of(tmp_path, values, "u", "v")
+    with pytest.raises(DataError, match="'v' is constant"):
+        statistics(fields, Part(range(1), range(15)), ReadFrames(fields.read))
+
+
+def test_a_variable_that_never_changes_in_time_is_refused(tmp_path):
+    values = np.broadcast_to(travelling_wave(1, 3, 4), (20, 3, 4))[None, ..., None]
+    fields = fields_of(tmp_path, values, "u")
+    with pytest.raises(DataError, match="'u' does not change in time"):
+        statistics(fields, Part(range(1), range(20)), ReadFrames(fields.read))
