@@ -1,7 +1,7 @@
 """What training starts from, data cut into windows and a model; and what it would need, for `--dry-run`."""
 
-import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -52,7 +52,7 @@ def prepare(
 ) -> Prepared:
     """Cut the data into windows and build the model.
 
-    summary_only: reads no data, so the model has no statistics.
+    summary_only: reads no data, and the model is on the meta device, which computes shapes only.
     Raises DataError where a part is too short, CheckpointError where `init_from` does not fit.
     """
     data, seed = config.data, config.training.seed
@@ -77,7 +77,9 @@ def prepare(
     }
 
     torch.manual_seed(seed)
-    model = build_model(config, replace(fields.domain, static=tuple(inputs.static), forcing=tuple(inputs.forcing)))
+    domain = replace(fields.domain, static=tuple(inputs.static), forcing=tuple(inputs.forcing))
+    with torch.device("meta") if summary_only else nullcontext():
+        model = build_model(config, domain)
     if not summary_only:
         found = asdict(statistics(fields, parts.training, frames, pointwise=data.normalize == "pointwise"))
         if not model.masked:
@@ -122,11 +124,11 @@ class Plan:
 
 def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Plan:
     """The plan of a run. `step_bytes` counts parameters, gradients, optimizer and what autograd keeps of one step,
-    found by a step on the meta device, which computes shapes only."""
+    found by a step that computes shapes only."""
     prepared = prepare(config, fields, summary_only=True)
     data, batch = config.data, min(config.training.batch_size, len(prepared.training))
     shape = (batch, data.context + data.horizon, *fields.domain.shape)
-    meta = copy.deepcopy(prepared.model).to("meta")
+    meta = prepared.model
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
 """What every model must obey, whatever it computes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
+from forecast_cli.errors import ConfigError
 from forecast_cli.models import MODELS, build_model
 from forecast_cli.models.base import ForecastModel
 
@@ -112,9 +115,53 @@ def test_pointwise_statistics_normalise_each_cell(name, tiny_model, context, dom
 
 @pytest.mark.parametrize("name", MODELS)
 def test_static_and_forcing_are_refused_by_models_that_have_no_use_for_them(name, tiny_model, context):
-    from forecast_cli.errors import ConfigError
-
     with pytest.raises(ConfigError, match="static"):
         tiny_model(name)(context, 1, static=context[:, 0])
     with pytest.raises(ConfigError, match="forcing"):
         tiny_model(name)(context, 1, forcing=context)
+
+
+@pytest.fixture(params=MODELS)
+def informed(request, tiny_config, domain) -> ForecastModel:
+    """A model with a static field and two channels of forcing."""
+    torch.manual_seed(1)
+    model = build_model(tiny_config(request.param), replace(domain, static=("z",), forcing=("sun", "moon")))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.4 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture
+def static() -> torch.Tensor:
+    return torch.randn(3, 1, 6, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def forcing() -> torch.Tensor:
+    """Of 7 frames of context and 5 of forecast."""
+    return torch.randn(3, 12, 2, 1, 1, generator=torch.Generator().manual_seed(2))
+
+
+def test_forcing_continues_with_the_forecast(informed, context, static, forcing):
+    whole = informed(context, 5, static=static, forcing=forcing)
+    first = informed(context, 2, static=static, forcing=forcing[:, :9])
+    second = informed(first.fields[:, -1:], 3, static=static, forcing=forcing[:, 8:], state=first.state)
+    assert_close(torch.cat([first.fields, second.fields], dim=1), whole.fields, **ROUNDING)
+
+
+def test_a_frame_is_predicted_with_its_own_forcing_and_none_later(informed, context, static, forcing):
+    other = forcing.clone()
+    other[:, 4] += 1.0
+    before, after = (informed(context, 5, static=static, forcing=given) for given in (forcing, other))
+    assert_close(after.fitted[:, :3], before.fitted[:, :3], rtol=0, atol=0)
+    assert (after.fitted[:, 3] - before.fitted[:, 3]).abs().min() > 0
+
+
+def test_static_fields_and_forcing_are_asked_for(informed, context, static, forcing):
+    with pytest.raises(ConfigError, match="needs its static fields: z"):
+        informed(context, 5, forcing=forcing)
+    with pytest.raises(ConfigError, match="needs its forcing fields: sun, moon"):
+        informed(context, 5, static=static)
+    moved = informed(context, 5, static=static + 1, forcing=forcing).fields
+    assert not torch.allclose(moved, informed(context, 5, static=static, forcing=forcing).fields, atol=1e-3)

@@ -17,8 +17,21 @@ __all__ = ["app", "main"]
 
 EPILOG = (
     "Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 unsuitable data, 4 incompatible run, 5 diverged, "
-    "7 could not write, 75 stopped cleanly: run again with --resume auto."
+    "6 out of memory, 7 could not write, 75 stopped cleanly: run again with --resume auto."
 )
+
+
+OUT_OF_MEMORY = 6
+LESS_MEMORY = "Lower --batch-size, --hidden or data.memory; `forecast train --dry-run` tells what a step needs."
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether python, torch on a CPU, or torch on an accelerator could not allocate; torch is not imported to ask."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 class _Commands(TyperGroup):
@@ -30,6 +43,11 @@ class _Commands(TyperGroup):
         except ForecastError as error:
             typer.echo(f"forecast: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            typer.echo(f"forecast: out of memory. {LESS_MEMORY}", err=True)
+            raise typer.Exit(OUT_OF_MEMORY) from error
         except KeyboardInterrupt as error:
             typer.echo("forecast: interrupted; nothing was written under a final name.", err=True)
             raise typer.Exit(130) from error

@@ -236,7 +236,7 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     if not holding:
         listed = [str(known) for known in datasets[0].variables]
         raise DataError(
-            f"{option} {reference}: no variable '{name}' in {places[0]}{nearest(name, listed)}. It has {', '.join(listed)}."
+            f"{option} {reference}: no such variable{nearest(name, listed)}. {places[0]} has {', '.join(listed)}."
         )
     variables = [dataset[name] for dataset, _ in holding]
     if len(variables) == 1 or fields.roles.time not in variables[0].dims:

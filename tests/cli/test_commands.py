@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -282,6 +283,20 @@ def test_a_run_is_made_from_file_and_options_and_remembers_both(forecast, series
         8,
     )
     assert (config.data.context, config.data.files) == (3, (str(series),))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--split", "0.8,0,0.2"), "there is no validation part"),
+        (("--split", "0.8,0.1,0.1"), "the validation part has 6 frames and a window 6"),
+        (("--hidden", "2x50000", "--batch-size", "30"), "GiB are free. Lower --batch-size"),
+    ],
+)
+def test_a_dry_run_warns_of_what_will_go_wrong(forecast, series, tmp_path, arguments, said):
+    command = ("train", series, "-o", tmp_path / "run", *TINY, *arguments, "--dry-run")
+    assert re.search(f"warning: .*{re.escape(said)}", done(forecast(*command)).stderr)
+    assert any(said in warning for warning in json.loads(done(forecast(*command, "--json")).stdout)["warnings"])
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(forecast, series, tmp_path):

@@ -332,6 +332,17 @@ def test_a_forecast_that_diverges_leaves_no_file(forecast, series, series_run, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_running_out_of_memory_says_what_to_lower(forecast, series, tmp_path, monkeypatch, error):
+    from forecast_cli import trainer
+
+    def train(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer, "train", train)
+    refused(forecast("train", series, "-o", tmp_path / "run"), 6, "out of memory. Lower --batch-size")
+
+
 def test_trajectories_take_one_start(forecast, tmp_path, trajectory_run):
     data = write_trajectories(tmp_path / "d.nc")
     result = forecast(
