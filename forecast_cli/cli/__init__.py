@@ -17,11 +17,11 @@ __all__ = ["app", "main"]
 
 EPILOG = (
     "Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 unsuitable data, 4 incompatible run, 5 diverged, "
-    "6 out of memory, 7 could not write, 75 stopped cleanly: run again with --resume auto."
+    "7 could not write, 8 out of memory, 75 stopped cleanly: run again with --resume auto."
 )
 
 
-OUT_OF_MEMORY = 6
+OUT_OF_MEMORY = 8
 LESS_MEMORY = "Lower --batch-size, --hidden or data.memory; `forecast train --dry-run` tells what a step needs."
 
 

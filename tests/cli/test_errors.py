@@ -340,7 +340,7 @@ def test_running_out_of_memory_says_what_to_lower(forecast, series, tmp_path, mo
         raise error
 
     monkeypatch.setattr(trainer, "train", train)
-    refused(forecast("train", series, "-o", tmp_path / "run"), 6, "out of memory. Lower --batch-size")
+    refused(forecast("train", series, "-o", tmp_path / "run"), 8, "out of memory. Lower --batch-size")
 
 
 def test_trajectories_take_one_start(forecast, tmp_path, trajectory_run):
