@@ -4,6 +4,7 @@
     model.safetensors   weights and statistics of the best epoch
     model.json          what they belong to: configuration, domain, parts, epoch, versions
     last.ckpt           the training state, to resume from
+    climatology.nc      mean cycles of the training part
     metrics.csv         one row an epoch
     train.log           what happened when
 
@@ -15,7 +16,7 @@ import io
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,21 @@ from safetensors.torch import save as save_tensors
 
 from forecast_cli import __version__
 from forecast_cli.config import RunConfig, config_toml
+from forecast_cli.data.climatology import Cycles, load_cycles
 from forecast_cli.data.output import write_atomically
 from forecast_cli.domain import Domain
 from forecast_cli.errors import CheckpointError, ConfigError, ForecastError
 from forecast_cli.models import ForecastModel, build_model
 
 FORMAT = 2
-WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG = (
+WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY = (
     "model.safetensors",
     "model.json",
     "last.ckpt",
     "config.toml",
     "metrics.csv",
     "train.log",
+    "climatology.nc",
 )
 
 
@@ -47,7 +50,7 @@ class SavedModel:
     """A trained model and what it says of itself.
 
     parts: for "training", "validation" and "test" the first and last time (as text) and the samples.
-    sha256: of the weights file.
+    sha256: of the weights file. cycles: mean cycles of the training part.
     """
 
     model: ForecastModel
@@ -56,6 +59,7 @@ class SavedModel:
     parts: Mapping[str, Any]
     epoch: int
     sha256: str
+    cycles: Cycles = field(default_factory=dict)
 
 
 def save_config(run: Path, config: RunConfig) -> None:
@@ -100,7 +104,7 @@ def load_model(run: Path, device: torch.device | str = "cpu") -> SavedModel:
             f"{run / DESCRIPTION}: written by another version of forecast, or damaged ({reason})."
         ) from error
     digest = load_weights(run, model)
-    return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest)
+    return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest, load_cycles(run / CLIMATOLOGY))
 
 
 def load_weights(run: Path, model: ForecastModel) -> str:

@@ -79,6 +79,10 @@ class DataConfig(Section):
     """Further inputs that are known ahead, in the same way."""
     calendar_features: Annotated[tuple[Literal["hour", "dayofyear"], ...], BeforeValidator(_comma_separated)] = ()
     """Hour of the day and day of the year of the frame to be forecast, as sine and cosine."""
+    climatology_features: Annotated[
+        tuple[Literal["hour", "dayofyear", "month"], ...], BeforeValidator(_comma_separated)
+    ] = ()
+    """What the training part usually was at the hour, day of the year or month of the frame to be forecast, and its change."""
     coordinates: Annotated[tuple[Literal["y", "x"], ...], BeforeValidator(_comma_separated)] = ()
     """The place of each cell: on the globe the sine of the latitude, sine and cosine of the longitude."""
     memory: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)] = "2G"

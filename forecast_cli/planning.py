@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from forecast_cli import checkpoint
 from forecast_cli.config import RunConfig
+from forecast_cli.data.climatology import CYCLES, Cycles, kinds, mean_cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.inputs import Inputs, open_inputs
 from forecast_cli.data.statistics import input_statistics, statistics
@@ -41,6 +43,8 @@ class Prepared:
     training: Windows
     validation: Windows
     model: ForecastModel
+    inputs: Inputs
+    cycles: Cycles
 
     @property
     def steps_per_epoch(self) -> int:
@@ -60,19 +64,24 @@ def prepare(
     length = data.context + data.horizon
     require_windows(parts.training, length, "training", fields, data.context, data.horizon)
     require_windows(parts.validation, length, "validation", fields, data.context, data.horizon)
-    inputs = open_inputs(data, fields)
-    held = not summary_only and data_bytes(fields, inputs, parts) <= parse_bytes(data.memory)
+    limit = 0 if summary_only else parse_bytes(data.memory)
 
-    def source(read: Read) -> Frames:
-        return HeldFrames(read, parts[:2]) if held else ReadFrames(read)
+    def source(read: Read, frame_bytes: int) -> Frames:
+        return HeldFrames(read, parts[:2]) if held_bytes(frame_bytes, parts[:2]) <= limit else ReadFrames(read)
 
-    frames = source(fields.read_checked)
+    frames = source(fields.read_checked, fields.frame_bytes)
+    wanted = kinds(fields.times, parts.training.frames, fields.frame_bytes)
+    if summary_only:
+        cycles: Cycles = {kind: np.zeros((CYCLES[kind], *fields.domain.shape)) for kind in wanted}
+    else:
+        cycles = mean_cycles(fields, parts.training, frames, wanted)
+    inputs = open_inputs(data, fields, cycles)
     shared: dict[str, Any] = {
         "frames": frames,
         "length": length,
         "stride": data.stride,
         "is_trajectories": fields.is_trajectories,
-        "forcing": source(inputs.forcing_frames) if inputs.forcing else None,
+        "forcing": source(inputs.forcing_frames, fields.frame_bytes + inputs.forcing_bytes) if inputs.forcing else None,
         "static": cache(lambda sample: torch.from_numpy(inputs.static_fields(sample))) if inputs.static else None,
     }
 
@@ -95,12 +104,9 @@ def prepare(
         Windows(part=parts.training, seed=seed, **shared),
         Windows(part=parts.validation, **shared),
         model,
+        inputs,
+        cycles,
     )
-
-
-def data_bytes(fields: Fields, inputs: Inputs, parts: Split) -> int:
-    """The size of the frames of training and validation, forcing included, held in memory."""
-    return held_bytes(fields.frame_bytes + inputs.forcing_bytes, parts[:2])
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Pl
         validation_windows=len(prepared.validation),
         steps_per_epoch=prepared.steps_per_epoch,
         window_shape=shape,
-        data_bytes=data_bytes(fields, open_inputs(data, fields), prepared.parts),
+        data_bytes=held_bytes(fields.frame_bytes + prepared.inputs.forcing_bytes, prepared.parts[:2]),
         step_bytes=16 * parameters + sum(kept.values()),
     )
     return replace(found, warnings=tuple(_warnings(found, prepared, free_bytes)))

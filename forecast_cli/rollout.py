@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from forecast_cli.checkpoint import SavedModel
@@ -23,6 +24,12 @@ BLOCK_BYTES = 2**26
 """Forecast frames held before they are written."""
 CHUNK_BYTES = 2**18
 """Size of a compressed chunk in the file: small, so that reading one lead time does not unpack them all."""
+
+FIRST_POSITIONS = {
+    "hour": (0, "hour of the day"),
+    "dayofyear": (1, "day of the year"),
+    "month": (1, "month of the year"),
+}
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ def roll_out(
     Raises DivergedError if a forecast leaves the finite numbers; nothing is then written.
     """
     require_fit(saved, fields)
-    inputs = inputs or open_inputs(saved.config.data, fields)
+    inputs = inputs or open_inputs(saved.config.data, fields, saved.cycles)
     _require_inputs(saved, inputs)
     device = saved.model.mean.device
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
@@ -256,6 +263,9 @@ def _lay_out(
     for name, variable in fields.spatial_coordinates().items():
         file.coordinate(name, variable)
     outer = _lay_out_times(file, fields, starts, steps)
+    for kind, cycle in saved.cycles.items():
+        first, name = FIRST_POSITIONS[kind]
+        file.coordinate(kind, xr.Variable(kind, first + np.arange(len(cycle)), {"long_name": name}))
     _lay_out_variables(file, saved, fields, {outer: len(starts), "lead_time": steps})
     file.attributes(
         {
@@ -325,3 +335,7 @@ def _lay_out_variables(file: NetCDFWriter, saved: SavedModel, fields: Fields, ou
         }
         file.field(f"{name}_climatology", grid, mean)
         file.write(f"{name}_climatology", (), climatology[channel].reshape(*grid.values()))
+        for kind, cycle in saved.cycles.items():
+            usual = mean | {"long_name": f"mean of {name} over the training part, by {kind}"}
+            file.field(f"{name}_climatology_{kind}", {kind: len(cycle), **grid}, usual)
+            file.write(f"{name}_climatology_{kind}", (), cycle[:, channel].reshape(-1, *grid.values()))

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from forecast_cli import __version__, checkpoint
 from forecast_cli.config import RunConfig
+from forecast_cli.data.climatology import save_cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_atomically
 from forecast_cli.data.times import show
@@ -349,6 +350,8 @@ def train(
     package.setLevel(logging.INFO)
     try:
         checkpoint.save_config(run, config)
+        if trainer.prepared.cycles:
+            save_cycles(run / checkpoint.CLIMATOLOGY, trainer.prepared.cycles, fields)
         _log.info(
             "%s %s: forecast_cli %s, torch %s, device %s, data %s",
             "resuming" if resuming else "starting",

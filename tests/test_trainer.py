@@ -123,6 +123,7 @@ def test_the_run_directory_holds_what_the_documentation_says(series_run):
         "config.toml",
         "model.safetensors",
         "model.json",
+        "climatology.nc",
         "last.ckpt",
         "metrics.csv",
         "train.log",

@@ -73,7 +73,7 @@ def rollout(
     )
     require_fit(saved, fields)
     fields = masked(fields, trained)
-    inputs = open_inputs(trained, fields)
+    inputs = open_inputs(trained, fields, saved.cycles)
     context = context or trained.context
     if lead_time:
         steps = fields.times.steps_in(lead_time)

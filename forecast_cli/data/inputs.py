@@ -10,14 +10,14 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from forecast_cli.config import DataConfig
+from forecast_cli.data.climatology import Cycles, positions
 from forecast_cli.data.fields import Fields, is_latitude, is_longitude
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.roles import coordinate_of, nearest, role_of
-from forecast_cli.data.times import TimeAxis, show, time_axis, without_times
+from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
 from forecast_cli.errors import ConfigError, DataError
 
 
@@ -32,7 +32,6 @@ class Inputs:
     static: Mapping[str, Callable[[int], np.ndarray]]
     forcing: Mapping[str, Callable[[int, range], np.ndarray]]
     made: frozenset[str]
-    shape: tuple[int, int]
 
     def static_fields(self, sample: int) -> np.ndarray:
         """(k, height, width), float32."""
@@ -50,17 +49,19 @@ class Inputs:
         return self.forcing_frames(0, 0, 1).nbytes if self.forcing else 0
 
 
-def open_inputs(config: DataConfig, fields: Fields) -> Inputs:
+def open_inputs(config: DataConfig, fields: Fields, cycles: Cycles | None = None) -> Inputs:
     """The further inputs that a configuration asks for, on the grid and along the times of `fields`.
 
+    cycles: of the training part, where `data.climatology_features` asks for them.
     Raises DataError where a variable is missing, on another grid, or does not cover the times asked for;
     ConfigError for calendar features of times without a calendar.
     """
     made = _places(config.coordinates, fields)
     static = made | {_label(text): _static_source(text, fields) for text in config.static}
     clocks = {name: clock for kind in config.calendar_features for name, clock in _clocks(kind, fields.times).items()}
-    forcing = clocks | {_label(text): _forcing_source(text, fields) for text in config.forcing}
-    return Inputs(static, forcing, frozenset([*made, *clocks]), fields.domain.shape[1:])
+    forcing = clocks | _usual(config.climatology_features, fields, cycles or {})
+    forcing |= {_label(text): _forcing_source(text, fields) for text in config.forcing}
+    return Inputs(static, forcing, frozenset([*made, *clocks]))
 
 
 def _label(reference: str) -> str:
@@ -74,7 +75,7 @@ def _clocks(kind: str, times: TimeAxis) -> dict[str, Callable[[int, range], np.n
         )
 
     def value(turn: Callable[[np.ndarray], np.ndarray], _: int, frames: range) -> np.ndarray:
-        shares = np.array([_SHARES[kind](date) for date in _dates(times.at(frames))])
+        shares = np.array([_SHARES[kind](date) for date in dates_of(times.at(frames))])
         return turn(2 * np.pi * shares).reshape(-1, 1, 1)
 
     return {
@@ -96,8 +97,31 @@ _CYCLES = {"hour": "hour of the day", "dayofyear": "day of the year"}
 _SHARES: dict[str, Callable[[Any], float]] = {"hour": _share_of_day, "dayofyear": _share_of_year}
 
 
-def _dates(values: np.ndarray) -> list[Any]:
-    return [pd.Timestamp(value) for value in values] if values.dtype.kind == "M" else list(values)
+def _usual(wanted: Sequence[str], fields: Fields, cycles: Cycles) -> dict[str, Callable[[int, range], np.ndarray]]:
+    """What each variable usually is at the frame to be forecast, and by how much that differs from the frame before."""
+    found: dict[str, Callable[[int, range], np.ndarray]] = {}
+    for kind in wanted:
+        if kind not in cycles:
+            raise ConfigError(
+                f"data.climatology_features = {kind}: the training part has no such cycle; it has {', '.join(cycles) or 'none'}."
+            )
+        for channel, name in enumerate(fields.names):
+            cycle = cycles[kind][:, channel]
+            cycle = np.where(np.isnan(cycle), np.nanmean(cycle), cycle)
+            value = partial(_usual_value, cycle, kind, fields.times)
+            found[f"{name} by {kind}"] = value
+            found[f"change of {name} by {kind}"] = partial(_usual_change, value)
+    return found
+
+
+def _usual_value(cycle: np.ndarray, kind: str, times: TimeAxis, _: int, frames: Sequence[int]) -> np.ndarray:
+    found: np.ndarray = cycle[positions(times.at(frames), kind)]
+    return found
+
+
+def _usual_change(value: Callable[[int, Sequence[int]], np.ndarray], sample: int, frames: range) -> np.ndarray:
+    # Nothing precedes the first frame of a record, and nothing forecasts it.
+    return value(sample, frames) - value(sample, [max(0, frame - 1) for frame in frames])
 
 
 def _places(axes: Sequence[str], fields: Fields) -> dict[str, Callable[[int], np.ndarray]]:

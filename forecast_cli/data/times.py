@@ -91,7 +91,7 @@ class TimeAxis:
 
     @cached_property
     def _dates(self) -> list[Any]:
-        return _dates(self.values)
+        return dates_of(self.values)
 
     @cached_property
     def _slack(self) -> float:
@@ -179,7 +179,7 @@ class TimeAxis:
         end, parts = self.parse(text), text.count("-")
         if not self.is_dated or not re.fullmatch(r"[\d-]+", text):
             return _elapsed(self.values, end) <= self._slack
-        (date,) = _dates(np.array([end]))
+        (date,) = dates_of(np.array([end]))
         after = date + timedelta(days=1) if parts == 2 else _shifted(date, 1 if parts == 1 else 12)
         after = np.datetime64(after, "ns") if isinstance(end, np.datetime64) else after
         return _elapsed(self.values, after) < -self._slack
@@ -273,14 +273,14 @@ def _elapsed(values: np.ndarray, origin: Any) -> np.ndarray:
     return values - origin
 
 
-def _dates(values: np.ndarray) -> list[Any]:
+def dates_of(values: np.ndarray) -> list[Any]:
     """Dates that know their year, month and day."""
     return [pd.Timestamp(value) for value in values] if values.dtype.kind == "M" else list(values)
 
 
 def _whole_months(values: np.ndarray) -> int:
     """The number of calendar months between successive dates; 0 if they are not regular in the calendar."""
-    dates = _dates(values)
+    dates = dates_of(values)
     months = np.diff([12 * date.year + date.month for date in dates])
     days = [date.day for date in dates]
     # Mid-month and end-of-month stamps wander by up to three days (28 to 31).
@@ -290,7 +290,7 @@ def _whole_months(values: np.ndarray) -> int:
 
 def _same_day(values: np.ndarray) -> bool:
     """Whether all dates stand on the same day of the month, at the same time."""
-    return len({(date.day, date.hour, date.minute, date.second) for date in _dates(values)}) == 1
+    return len({(date.day, date.hour, date.minute, date.second) for date in dates_of(values)}) == 1
 
 
 def _shifted(date: Any, months: int) -> Any:

@@ -1,0 +1,104 @@
+"""Mean cycles of the training part: by hour of the day, day of the year, and month.
+
+Training computes them once and leaves them in the run, rollout copies them beside its forecasts: as inputs
+that are known ahead (`data.climatology_features`), and as baselines and anomalies for `forecast evaluate`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from forecast_cli.data.fields import Fields
+from forecast_cli.data.output import write_dataset
+from forecast_cli.data.times import TimeAxis, dates_of
+from forecast_cli.data.windows import Frames, Part
+from forecast_cli.errors import CheckpointError
+
+CYCLES = {"hour": 24, "dayofyear": 366, "month": 12}
+"""Kinds of cycles, and the number of their positions."""
+WINDOW = 15
+"""Days on either side that a day of the year is averaged over, as a day alone has but one value a year."""
+LARGEST = 2**28
+"""Bytes of one cycle beyond which it is left out: a day-of-year cycle of a large grid is no small file."""
+BLOCK_BYTES = 2**26
+
+Cycles = Mapping[str, np.ndarray]
+"""Kind of cycle to (position, channel, height, width), float32; NaN where the training part has no value."""
+
+
+def positions(values: np.ndarray, kind: str) -> np.ndarray:
+    """Where times stand in a cycle, 0 first; `values` as in `TimeAxis.values`, any shape."""
+    read = {"hour": lambda date: date.hour, "month": lambda date: date.month - 1, "dayofyear": _day_of_year}[kind]
+    return np.array([read(date) for date in dates_of(values.ravel())], int).reshape(values.shape)
+
+
+def _day_of_year(date: Any) -> int:
+    return int(date.day_of_year if isinstance(date, pd.Timestamp) else date.dayofyr) - 1
+
+
+def kinds(times: TimeAxis, frames: range, frame_bytes: int) -> list[str]:
+    """The cycles that a record resolves and covers: hours below a day, the year from one year on."""
+    if not times.is_dated or len(frames) < 2:
+        return []
+    step = times.step.amount if times.step.unit == "second" else np.inf
+    dates = dates_of(times.at([frames[0], frames[-1] + 1]))
+    years = (dates[1] - dates[0]).days / 365
+    found = {"hour": step < 86400, "dayofyear": years >= 0.98 and step <= 5 * 86400, "month": years >= 0.98}
+    return [kind for kind, resolved in found.items() if resolved and CYCLES[kind] * frame_bytes <= LARGEST]
+
+
+def mean_cycles(fields: Fields, part: Part, frames: Frames, wanted: Sequence[str]) -> Cycles:
+    """The mean cycles of a part, in one pass over blocks of frames."""
+    sums = {kind: np.zeros((CYCLES[kind], *fields.domain.shape)) for kind in wanted}
+    counts = {kind: np.zeros((CYCLES[kind], *fields.domain.shape), np.int32) for kind in wanted}
+    for start, block in _blocks(fields, part, frames) if wanted else ():
+        there = ~np.isnan(block)
+        values = np.where(there, block, 0)
+        times = fields.times.values[start : start + len(block)]
+        for kind in wanted:
+            where = positions(times, kind)
+            np.add.at(sums[kind], where, values)
+            np.add.at(counts[kind], where, there)
+    return {kind: _mean(kind, sums[kind], counts[kind]) for kind in wanted}
+
+
+def _blocks(fields: Fields, part: Part, frames: Frames) -> Iterator[tuple[int, np.ndarray]]:
+    length = max(1, BLOCK_BYTES // fields.frame_bytes)
+    for sample in part.samples:
+        for start in range(part.frames.start, part.frames.stop, length):
+            yield start, frames.window(sample, start, min(length, part.frames.stop - start)).numpy()
+
+
+def _mean(kind: str, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    if kind == "dayofyear":
+        sums, counts = _over_window(sums), _over_window(counts)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
+
+
+def _over_window(daily: np.ndarray) -> np.ndarray:
+    """Running sums over 2 * WINDOW + 1 days of a year that closes on itself."""
+    around = np.concatenate([daily[-WINDOW:], daily, daily[:WINDOW]]).cumsum(axis=0)
+    before = np.concatenate([np.zeros_like(around[:1]), around[: -2 * WINDOW - 1]])
+    return around[2 * WINDOW :] - before
+
+
+def save_cycles(path: Path, cycles: Cycles, fields: Fields) -> None:
+    """Write the cycles as NetCDF, replacing what is there."""
+    dims = ("variable", "y", "x")
+    found = {kind: ((kind, *dims), values) for kind, values in cycles.items()}
+    write_dataset(xr.Dataset(found, {"variable": list(fields.names)}), path, overwrite=True)
+
+
+def load_cycles(path: Path) -> Cycles:
+    """The cycles of a run; none if it has no such file. Raises CheckpointError if the file is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
+            return {kind: dataset[kind].values for kind in CYCLES if kind in dataset}
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({str(error).splitlines()[0]}).") from error
