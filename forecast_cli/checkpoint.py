@@ -27,7 +27,8 @@ from safetensors.torch import save as save_tensors
 
 from forecast_cli import __version__
 from forecast_cli.config import RunConfig, config_toml
-from forecast_cli.data.climatology import Cycles, load_cycles
+from forecast_cli.data.climatology import load_cycles
+from forecast_cli.data.cycles import Cycles
 from forecast_cli.data.output import write_atomically
 from forecast_cli.domain import Domain
 from forecast_cli.errors import CheckpointError, ConfigError, ForecastError

@@ -1,56 +1,91 @@
-"""Scores of forecast fields against true ones, with one signature for all.
+"""Scores of forecast fields against true ones, each a mean of terms that belong to one start.
 
-Every score is taken over pairs that are present in both fields.
+A metric gives for every start a sum and the weight it was taken over; a score is what `finish` makes of the
+sum of sums over the sum of weights. So scores over all starts, over regions and over resampled starts come
+from the same numbers. Only pairs that are present in both fields count.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import scores.continuous
 import xarray as xr
 
 from forecast_cli.data.fields import Fields, is_latitude, is_longitude
 from forecast_cli.data.roles import coordinate_of
 from forecast_cli.errors import ConfigError
 
-
-def rmse(forecast: xr.DataArray, truth: xr.DataArray, weights: xr.DataArray, _: xr.DataArray | None = None) -> float:
-    """Root of the weighted mean of (f - t)^2 over starts and cells, in the unit of the variable."""
-    return float(scores.continuous.rmse(forecast, truth, weights=weights))
+Terms = tuple[np.ndarray, np.ndarray]
+"""Sums and weights of each start, lead time and region."""
 
 
-def mae(forecast: xr.DataArray, truth: xr.DataArray, weights: xr.DataArray, _: xr.DataArray | None = None) -> float:
-    """Weighted mean of |f - t| over starts and cells, in the unit of the variable."""
-    return float(scores.continuous.mae(forecast, truth, weights=weights))
+@dataclass(frozen=True)
+class Metric:
+    """One score.
+
+    terms: (forecast, truth, weights, usual) to Terms, from (start, lead, cell), (start, lead, cell),
+    (region, cell), and the climatology (start, lead, cell) or None. meaning: one line for the score file.
+    """
+
+    meaning: str
+    terms: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None], Terms]
+    finish: Callable[[np.ndarray], np.ndarray] = np.positive
+
+    def score(self, sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The score of summed terms; NaN where nothing was summed."""
+        mean = np.divide(sums, weights, out=np.full(np.shape(sums), np.nan), where=weights > 0)
+        return self.finish(mean)
 
 
-def bias(forecast: xr.DataArray, truth: xr.DataArray, weights: xr.DataArray, _: xr.DataArray | None = None) -> float:
-    """Weighted mean of f - t over starts and cells, in the unit of the variable; positive where the forecast is too high."""
-    return float(scores.continuous.additive_bias(forecast, truth, weights=weights))
+def _over_cells(values: np.ndarray, weights: np.ndarray) -> Terms:
+    present = ~np.isnan(values)
+    return np.where(present, values, 0) @ weights.T, present @ weights.T
 
 
-def acc(forecast: xr.DataArray, truth: xr.DataArray, weights: xr.DataArray, climatology: xr.DataArray | None) -> float:
-    """Anomaly correlation: for each start sum(w f' t') / sqrt(sum(w f'^2) sum(w t'^2)) over cells, then the mean over starts.
+def _squares(forecast: np.ndarray, truth: np.ndarray, weights: np.ndarray, _: np.ndarray | None) -> Terms:
+    return _over_cells((forecast - truth) ** 2, weights)
 
-    f' and t' are departures from the climatology, not centred again. NaN where an anomaly vanishes
-    everywhere, as the climatology's own does. Raises ConfigError without a climatology.
+
+def _distances(forecast: np.ndarray, truth: np.ndarray, weights: np.ndarray, _: np.ndarray | None) -> Terms:
+    return _over_cells(np.abs(forecast - truth), weights)
+
+
+def _differences(forecast: np.ndarray, truth: np.ndarray, weights: np.ndarray, _: np.ndarray | None) -> Terms:
+    return _over_cells(forecast - truth, weights)
+
+
+def _correlations(forecast: np.ndarray, truth: np.ndarray, weights: np.ndarray, usual: np.ndarray | None) -> Terms:
+    """The correlation of each start, weight 1 where it exists.
+
     Source: Jolliffe and Stephenson (2011), Forecast Verification, the uncentred form.
     """
-    if climatology is None:
+    if usual is None:
         raise ConfigError(
             "--metric acc needs the climatology that `forecast rollout` writes beside the forecast; this file has none."
         )
-    anomaly, true_anomaly = forecast - climatology, truth - climatology
-    weights = weights.where((anomaly + true_anomaly).notnull())
-    cells = [dimension for dimension in forecast.dims if dimension != "start"]
-    product = (weights * anomaly * true_anomaly).sum(cells)
-    norm = ((weights * anomaly**2).sum(cells) * (weights * true_anomaly**2).sum(cells)) ** 0.5
-    return float((product / norm.where(norm > 0)).mean())
+    anomaly, true = forecast - usual, truth - usual
+    missing = np.isnan(anomaly + true)
+    anomaly, true = np.where(missing, 0, anomaly), np.where(missing, 0, true)
+    norm = np.sqrt(((anomaly**2) @ weights.T) * ((true**2) @ weights.T))
+    exists = norm > 0
+    return np.divide((anomaly * true) @ weights.T, norm, out=np.zeros_like(norm), where=exists), exists.astype(float)
 
 
-Metric = Callable[[xr.DataArray, xr.DataArray, xr.DataArray, xr.DataArray | None], float]
-
-METRICS: dict[str, Metric] = {"rmse": rmse, "mae": mae, "bias": bias, "acc": acc}
+METRICS = {
+    "rmse": Metric(
+        "Root of the weighted mean of (f - t)^2 over starts and cells, in the unit of the variable.", _squares, np.sqrt
+    ),
+    "mae": Metric("Weighted mean of |f - t| over starts and cells, in the unit of the variable.", _distances),
+    "bias": Metric(
+        "Weighted mean of f - t over starts and cells, in the unit of the variable; positive where the forecast is too high.",
+        _differences,
+    ),
+    "acc": Metric(
+        "Anomaly correlation: for each start sum(w f' t') / sqrt(sum(w f'^2) sum(w t'^2)) over cells, then the mean over starts; "
+        "f' and t' are departures from the climatology, not centred again.",
+        _correlations,
+    ),
+}
 
 
 def cell_weights(fields: Fields) -> xr.DataArray:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from forecast_cli import checkpoint
 from forecast_cli.config import RunConfig
-from forecast_cli.data.climatology import CYCLES, Cycles, kinds, mean_cycles
+from forecast_cli.data.climatology import kinds, mean_cycles
+from forecast_cli.data.cycles import CYCLES, Cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.inputs import Inputs, open_inputs
 from forecast_cli.data.statistics import input_statistics, statistics

@@ -350,3 +350,184 @@ def test_the_truth_of_one_forecast_is_its_verifying_frames(tmp_path):
     truth = open_fields([str(write_truth(tmp_path / "t.nc", NOISE[0, :9], dates()[:9]))])
     frames = evaluation.truth_of(write_forecast(tmp_path / "f.nc", truth_at()), truth, "u", 2, [0, 2])
     np.testing.assert_array_equal(frames, np.stack([NOISE[0, 8], np.full((3, 2), np.nan)]))
+
+
+def labelled(tmp_path, values, **options):
+    """A forecast of six starts, for what needs a few more."""
+    return write_forecast(tmp_path / "many.nc", values, starts=(2, 3, 4, 5, 6, 7), **options)
+
+
+MANY = (2, 3, 4, 5, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("region", "rows", "columns"),
+    [
+        ("north=0:90,:", [0, 1], [0, 1]),
+        ("spot=15:25,5:15", [1], [1]),
+        ("around=-90:90,-5:5", [0, 1, 2], [0]),
+        ("seam=-90:90,355:365", [0, 1, 2], [0]),
+        ("globe=-90:90,0:360", [0, 1, 2], [0, 1]),
+    ],
+)
+def test_a_region_scores_its_own_cells(tmp_path, region, rows, columns):
+    predicted = truth_at(values=NOISE[1])
+    forecast = write_forecast(tmp_path / "f.nc", predicted)
+    scores = evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc"))], regions=[region])
+    name = region.split("=")[0]
+    assert scores["region"].values.tolist() == ["all", name]
+    cut = np.ix_(range(3), range(3), rows, columns)
+    expected = weighted_rmse((predicted - truth_at())[cut], sines(LATITUDES)[np.ix_(rows, columns)])
+    np.testing.assert_allclose(scores["score"].sel(region=name, metric="rmse", model="ours", variable="u"), expected)
+    np.testing.assert_allclose(
+        scores["score"].sel(region="all", model="ours", metric="rmse", variable="u"),
+        weighted_rmse(predicted - truth_at()),
+    )
+    told = evaluation.as_json(scores)
+    assert told["regions"][name]["scores"]["ours"]["rmse"]["u"] == pytest.approx(expected)
+
+
+def test_a_region_may_be_a_mask(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(values=NOISE[1]))
+    with xr.open_dataset(write_truth(tmp_path / "t.nc")) as truth:
+        (truth["u"].isel(time=0, drop=True) * 0 + [[1, 0], [0, 0], [0, 1]]).rename("sea").to_netcdf(tmp_path / "m.nc")
+    scores = evaluation.evaluate(
+        [forecast], [str(tmp_path / "t.nc")], regions=[f"sea={tmp_path}/m.nc:sea"], metrics=["bias"]
+    )
+    error = (truth_at(values=NOISE[1]) - truth_at())[:, :, [0, 2], [0, 1]]
+    expected = (error @ sines(LATITUDES)[[0, 2], 0]).mean(0) / sines(LATITUDES)[[0, 2], 0].sum()
+    np.testing.assert_allclose(scores["score"].sel(region="sea").values.squeeze(), expected)
+
+
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        (["-20:20,0:360"], "expected NAME="),
+        (["a=0:1"], "expected 2 ranges, one along each of lat, lon"),
+        (["a=0:1,0:1"], "there is no cell in it"),
+        (["a=0:90,:", "a=-90:0,:"], "a name of its own"),
+        (["all=0:90,:"], "a name of its own"),
+        (["a=0.0.1:90,:"], "expected numbers"),
+    ],
+)
+def test_what_is_no_region_is_refused(tmp_path, regions, message):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at())
+    with pytest.raises(ConfigError, match=message):
+        evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc"))], regions=regions)
+
+
+def with_cycle(forecast, path):
+    """The forecast with a cycle by hour, which is 10 * hour + cell."""
+    dataset = forecast.dataset.load()
+    values = 10.0 * np.arange(24)[:, None, None] + CLIMATOLOGY
+    dataset.assign(u_climatology_hour=(("hour", "lat", "lon"), values)).assign_coords(hour=np.arange(24)).to_netcdf(
+        path
+    )
+    return open_forecast(path)
+
+
+def test_the_cycle_by_hour_is_taken_at_the_time_that_the_forecast_is_for(tmp_path):
+    forecast = with_cycle(write_forecast(tmp_path / "f.nc", truth_at()), tmp_path / "g.nc")
+    truth = str(write_truth(tmp_path / "t.nc"))
+    scores = evaluation.evaluate([forecast], [truth], baselines=["climatology:hour", "climatology"])
+    hours = np.array(STARTS)[:, None] + [1, 2, 3]
+    expected = 10.0 * hours[..., None, None] + CLIMATOLOGY
+    np.testing.assert_allclose(score(scores, model="climatology:hour"), weighted_rmse(expected - truth_at()))
+    np.testing.assert_allclose(score(scores, model="climatology"), weighted_rmse(CLIMATOLOGY - truth_at()))
+
+
+def test_anomalies_may_depart_from_a_cycle(tmp_path):
+    predicted = truth_at() + 1
+    forecast = with_cycle(write_forecast(tmp_path / "f.nc", predicted), tmp_path / "g.nc")
+    truth = str(write_truth(tmp_path / "t.nc"))
+    scores = evaluation.evaluate([forecast], [truth], metrics=["acc"], climatology="hour")
+    usual = 10.0 * (np.array(STARTS)[:, None] + [1, 2, 3])[..., None, None] + CLIMATOLOGY
+    a, b, w = predicted - usual, truth_at() - usual, sines(LATITUDES)
+    expected = ((w * a * b).sum((2, 3)) / np.sqrt((w * a**2).sum((2, 3)) * (w * b**2).sum((2, 3)))).mean(0)
+    np.testing.assert_allclose(score(scores, "acc"), expected)
+    with pytest.raises(ConfigError, match=r"--metric acc needs .* has the mean and the cycle by hour"):
+        evaluation.evaluate([forecast], [truth], metrics=["acc"], climatology="month")
+
+
+def test_intervals_enclose_the_score_and_differences_are_paired(tmp_path):
+    truth = str(write_truth(tmp_path / "t.nc"))
+    rng = np.random.default_rng(1)
+    good = truth_at(MANY) + rng.normal(size=(6, 3, 3, 2))
+    first = labelled(tmp_path, good, name="good")
+    worse = write_forecast(tmp_path / "w.nc", good + 0.01 * np.sign(good - truth_at(MANY)), starts=MANY, name="worse")
+    options = {"metrics": ["mae", "acc"], "baselines": ["persistence"], "bootstrap": evaluation.Bootstrap(500, 2, 3)}
+    scores = evaluation.evaluate([first, worse], [truth], **options)
+    low, high = (scores["score_bounds"].sel(bound=bound) for bound in ("lower", "upper"))
+    assert (low < scores["score"]).all()
+    assert (scores["score"] < high).all()
+    # The intervals overlap widely, yet each resample of the second is worse by exactly 0.01.
+    difference = scores.sel(model="worse", metric="mae", variable="u")
+    np.testing.assert_allclose(difference["difference"], 0.01, rtol=1e-6)
+    np.testing.assert_allclose(difference["difference_bounds"], 0.01, rtol=1e-6)
+    assert scores["difference"].attrs["relative_to"] == "good"
+    assert (scores["difference_bounds"].sel(model="good") == 0).all()
+    xr.testing.assert_equal(scores, evaluation.evaluate([first, worse], [truth], **options))
+
+
+def test_draws_are_blocks_of_consecutive_starts():
+    from forecast_cli.evaluation.resampling import draws
+
+    drawn = draws(12, count=200, block=4, seed=0)
+    assert (drawn.sum(axis=1) == 12).all()
+    alone = draws(12, count=200, block=12, seed=0)
+    assert (alone == 1).all()
+    # Three blocks of four: a start is left out with probability (8/12)^3.
+    assert (drawn == 0).mean() == pytest.approx((8 / 12) ** 3, abs=0.03)
+
+
+def test_intervals_cover_the_true_mean_as_often_as_they_say():
+    """Of independent starts with known spread: 95 of 100 intervals hold the mean, within what 300 trials can tell."""
+    from forecast_cli.evaluation.resampling import bounds, draws, resampled
+    from forecast_cli.metrics import METRICS
+
+    errors = np.random.default_rng(0).normal(size=(300, 60))
+    found = bounds(resampled(METRICS["bias"], errors, np.ones_like(errors), draws(60, count=400, block=1, seed=1)))
+    share = ((found[:, 0] < 0) & (found[:, 1] > 0)).mean()
+    assert 0.90 < share < 0.98
+
+
+def test_a_spectrum_holds_the_variance_and_finds_the_wave(tmp_path):
+    """On a periodic square: a wave of 5 cycles, and noise whose power over all rings is its variance."""
+    size = 32
+    x = np.arange(size) / size
+    wave = 3 * np.sin(2 * np.pi * 5 * x) + np.zeros((FRAMES, size, 1))
+    noise = np.random.default_rng(0).normal(size=(FRAMES, size, size))
+    dataset = xr.Dataset(
+        {"u": (("time", "y", "x"), wave), "v": (("time", "y", "x"), noise)},
+        {"time": dates(), "y": x, "x": x},
+        {"boundary_conditions": "periodic"},
+    )
+    dataset.to_netcdf(tmp_path / "t.nc")
+    grid = evaluation.rings(open_fields([str(tmp_path / "t.nc")]))
+    power = grid.power(wave)
+    assert grid.wavenumbers[power[0].argmax()] == pytest.approx(5)
+    assert power[0].sum() * grid.step == pytest.approx(4.5)
+    inside = np.hypot(*np.meshgrid(*[np.fft.fftfreq(size, 1 / size)] * 2)) < grid.count + 0.5
+    kept = np.fft.ifft2(np.fft.fft2(noise) * inside).real
+    np.testing.assert_allclose(grid.power(noise).sum(-1) * grid.step, kept.var(axis=(1, 2)), rtol=1e-10)
+
+
+def test_on_a_globe_the_spectrum_is_zonal(tmp_path):
+    longitudes, latitudes = np.arange(0, 360, 10.0), np.array([60.0, 0.0, -60.0])
+    wave = np.sin(np.deg2rad(4 * longitudes)) * np.array([0.0, 2.0, 0.0])[:, None] + np.zeros((FRAMES, 1, 1)) + 7
+    coords = {"time": dates(), "lat": latitudes, "lon": longitudes}
+    xr.Dataset({"u": (("time", "lat", "lon"), wave)}, coords).to_netcdf(tmp_path / "t.nc")
+    fields = open_fields([str(tmp_path / "t.nc")])
+    grid = evaluation.rings(fields)
+    assert (grid.zonal, grid.units, grid.count) == (True, "1", 18)
+    share = (cell_weights(fields).values[1, 0] / cell_weights(fields).values[:, 0].sum()).item()
+    np.testing.assert_allclose(grid.power(wave)[0], [2 * share if k == 4 else 0 for k in range(1, 19)], atol=1e-12)
+
+
+def test_spectra_of_truth_and_forecasts_stand_in_the_score_file(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", 2 * truth_at())
+    scores = evaluation.evaluate([forecast], [str(write_truth(tmp_path / "t.nc"))], spectra=True)
+    found = scores["spectrum"].sel(variable="u")
+    assert found["field"].values.tolist() == ["truth", "ours"]
+    np.testing.assert_allclose(found.sel(field="ours"), 4 * found.sel(field="truth"))
+    assert scores["wavenumber"].attrs["units"] == "1/km"

@@ -11,6 +11,7 @@ from forecast_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
+    from rich.table import Table
 
 SHOWN = 10
 """Lead times in the terminal's table; the file has all."""
@@ -24,8 +25,26 @@ def evaluate(
         list[str] | None, typer.Option(help="rmse, mae, bias, acc (repeat, or a,b). [default: rmse]")
     ] = None,
     baseline: Annotated[
-        list[str] | None, typer.Option(help="persistence, persistence:N, climatology (repeat, or a,b).")
+        list[str] | None,
+        typer.Option(
+            help="persistence, persistence:N, climatology, climatology:hour, :dayofyear, :month (repeat, or a,b)."
+        ),
     ] = None,
+    region: Annotated[
+        list[str] | None, typer.Option(help="Part of the grid: NAME=Y0:Y1,X0:X1 or NAME=FILE:mask (repeat).")
+    ] = None,
+    climatology: Annotated[
+        str, typer.Option(help="What the anomalies of acc depart from: mean, hour, dayofyear or month.")
+    ] = "mean",
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(help="Draws of the starts, for 95 % intervals and differences from the first forecast."),
+    ] = None,
+    block: Annotated[
+        int | None, typer.Option(help="Consecutive starts drawn together. [default: cube root of their number]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    spectra: Annotated[bool, typer.Option("--spectra", help="Add power spectra of forecasts and truth.")] = False,
     label: Annotated[
         list[str] | None, typer.Option(help="Name of each forecast, in order. [default: its model]")
     ] = None,
@@ -50,6 +69,10 @@ def evaluate(
         truth,
         metrics=shared.names(metric) or ("rmse",),
         baselines=shared.names(baseline) or (),
+        regions=region or (),
+        climatology=climatology,
+        bootstrap=evaluation.Bootstrap(bootstrap, block, seed) if bootstrap is not None else None,
+        spectra=spectra,
         dims=shared.dims_of(dims),
         select=shared.assignments(select, "--select"),
     )
@@ -61,43 +84,69 @@ def evaluate(
 
 
 def _print_table(scores: "xr.Dataset") -> None:
-    """Scores at up to SHOWN lead times, spread evenly, the best of each column in bold."""
-    import numpy as np
+    """A table for each metric, variable and region at up to SHOWN lead times, spread evenly, and how it came about."""
     from rich.console import Console
+
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+    for region in scores["region"].values.tolist() if "region" in scores.dims else [None]:
+        part = scores if region is None else scores.sel(region=region)
+        for metric in scores["metric"].values.tolist():
+            for variable in scores["variable"].values.tolist():
+                console.print(_table(part.sel(metric=metric, variable=variable), region, console.width))
+    told = f"{scores.attrs['starts']} starts; weights: {scores.attrs['weights']}; {scores.attrs['averaging']}"
+    if "score_bounds" in scores:
+        told += (
+            f" Intervals: 95 %, {scores.attrs['bootstrap']} draws of blocks of {scores.attrs['bootstrap_block']} starts; "
+            "* differs from the first forecast."
+        )
+    console.print(told, markup=False)
+
+
+def _table(scores: "xr.Dataset", region: str | None, width: int) -> "Table":
+    """Models against lead times, the best of each column in bold, with intervals where there are any."""
+    import numpy as np
     from rich.markup import escape
     from rich.table import Table
 
     from forecast_cli.evaluation import lead_times
 
     leads, unit = lead_times(scores)
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+    metric, variable, units = (str(scores[name].values) for name in ("metric", "variable", "units"))
     models = scores["model"].values.tolist()
-    fit = (console.width - max(20, *map(len, models)) - 4) // 13  # a number such as -0.0001234 takes 13 columns
-    shown = sorted(
-        set(np.linspace(0, len(leads) - 1, min(SHOWN, max(fit, 2), len(leads))).round().astype(int).tolist())
-    )
-    for metric in scores["metric"].values.tolist():
-        for variable in scores["variable"].values.tolist():
-            units = str(scores["units"].sel(variable=variable).values)
-            title = f"{metric} of {variable}" + (f" [{units}]" if units not in ("", "1") and metric != "acc" else "")
-            table = Table(title=escape(title), title_justify="left")
-            table.add_column(escape("lead time" + (f" [{unit}]" if unit not in ("", "1") else "")), no_wrap=True)
-            for lead in shown:
-                table.add_column(f"{leads[lead]:g}", justify="right")
-            values = scores["score"].sel(metric=metric, variable=variable).values[:, shown]
-            badness = -values if metric == "acc" else np.abs(values)
-            best = np.nanmin(np.where(np.isnan(badness), np.inf, badness), axis=0)
-            for model, row, bad in zip(models, values, badness, strict=True):
-                cells = ["-" if np.isnan(value) else f"{value:.4g}" for value in row]
-                table.add_row(
-                    escape(model),
-                    *(
-                        f"[bold]{cell}[/bold]" if b == top else cell
-                        for cell, b, top in zip(cells, bad, best, strict=True)
-                    ),
-                )
-            console.print(table)
-    console.print(
-        f"{scores.attrs['starts']} starts; weights: {scores.attrs['weights']}; {scores.attrs['averaging']}",
-        markup=False,
-    )
+    column = 27 if "score_bounds" in scores else 13  # -0.0001234, or 0.3512* [0.3112, 0.3954]
+    fit = (width - max(20, *map(len, models)) - 4) // column
+    count = min(SHOWN, max(fit, 2), len(leads))
+    shown = sorted(set(np.linspace(0, len(leads) - 1, count).round().astype(int).tolist()))
+    title = f"{metric} of {variable}" + (f" [{units}]" if units not in ("", "1") and metric != "acc" else "")
+    table = Table(title=escape(title + (f", {region}" if region else "")), title_justify="left")
+    table.add_column(escape("lead time" + (f" [{unit}]" if unit not in ("", "1") else "")), no_wrap=True)
+    for lead in shown:
+        table.add_column(f"{leads[lead]:g}", justify="right", no_wrap=True)
+    values = scores["score"].transpose("model", "lead_time").values
+    badness = -values if metric == "acc" else np.abs(values)
+    best = np.nanmin(np.where(np.isnan(badness), np.inf, badness), axis=0)
+    for m, model in enumerate(models):
+        cells = [
+            f"[bold]{escape(_cell(scores, m, lead))}[/bold]"
+            if badness[m, lead] == best[lead]
+            else escape(_cell(scores, m, lead))
+            for lead in shown
+        ]
+        table.add_row(escape(model), *cells)
+    return table
+
+
+def _cell(scores: "xr.Dataset", model: int, lead: int) -> str:
+    """A score, its interval if there is one, and a star where its difference from the first forecast's is not by chance."""
+    import math
+
+    at = scores.isel(model=model, lead_time=lead)
+    value = float(at["score"])
+    if math.isnan(value):
+        return "-"
+    if "score_bounds" not in scores:
+        return f"{value:.4g}"
+    low, high = at["score_bounds"].values
+    below, above = at["difference_bounds"].values
+    star = "*" if below > 0 or above < 0 else ""
+    return f"{value:.3g}{star} [{low:.3g}, {high:.3g}]"

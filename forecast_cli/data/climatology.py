@@ -4,40 +4,24 @@ Training computes them once and leaves them in the run, rollout copies them besi
 that are known ahead (`data.climatology_features`), and as baselines and anomalies for `forecast evaluate`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
+from forecast_cli.data.cycles import CYCLES, Cycles, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_dataset
 from forecast_cli.data.times import TimeAxis, dates_of
 from forecast_cli.data.windows import Frames, Part
 from forecast_cli.errors import CheckpointError
 
-CYCLES = {"hour": 24, "dayofyear": 366, "month": 12}
-"""Kinds of cycles, and the number of their positions."""
 WINDOW = 15
 """Days on either side that a day of the year is averaged over, as a day alone has but one value a year."""
 LARGEST = 2**28
 """Bytes of one cycle beyond which it is left out: a day-of-year cycle of a large grid is no small file."""
 BLOCK_BYTES = 2**26
-
-Cycles = Mapping[str, np.ndarray]
-"""Kind of cycle to (position, channel, height, width), float32; NaN where the training part has no value."""
-
-
-def positions(values: np.ndarray, kind: str) -> np.ndarray:
-    """Where times stand in a cycle, 0 first; `values` as in `TimeAxis.values`, any shape."""
-    read = {"hour": lambda date: date.hour, "month": lambda date: date.month - 1, "dayofyear": _day_of_year}[kind]
-    return np.array([read(date) for date in dates_of(values.ravel())], int).reshape(values.shape)
-
-
-def _day_of_year(date: Any) -> int:
-    return int(date.day_of_year if isinstance(date, pd.Timestamp) else date.dayofyr) - 1
 
 
 def kinds(times: TimeAxis, frames: range, frame_bytes: int) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.config import DataConfig
-from forecast_cli.data.climatology import Cycles, positions
+from forecast_cli.data.cycles import Cycles, positions
 from forecast_cli.data.fields import Fields, is_latitude, is_longitude
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.roles import coordinate_of, nearest, role_of
@@ -150,7 +150,7 @@ def _same_for_all(values: np.ndarray, _: int) -> np.ndarray:
 
 
 def _static_source(reference: str, fields: Fields) -> Callable[[int], np.ndarray]:
-    variable, source = _on_grid(reference, fields, "--static")
+    variable, source = _on_grid(reference, fields, "--static ")
     if "time" in variable.dims:
         if variable.sizes["time"] > 1:
             raise DataError(f"{source}: '{variable.name}' changes in time. Give it as --forcing.")
@@ -164,7 +164,7 @@ def _static_field(variable: xr.DataArray, source: str, shape: tuple[int, int], s
 
 
 def _forcing_source(reference: str, fields: Fields) -> Callable[[int, range], np.ndarray]:
-    variable, source = _on_grid(reference, fields, "--forcing")
+    variable, source = _on_grid(reference, fields, "--forcing ")
     if "time" not in variable.dims:
         raise DataError(f"{source}: '{variable.name}' does not change in time. Give it as --static.")
     coordinate = variable.coords.get("time")
@@ -260,7 +260,7 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     if not holding:
         listed = [str(known) for known in datasets[0].variables]
         raise DataError(
-            f"{option} {reference}: no such variable{nearest(name, listed)}. {places[0]} has {', '.join(listed)}."
+            f"{option}{reference}: no such variable{nearest(name, listed)}. {places[0]} has {', '.join(listed)}."
         )
     variables = [dataset[name] for dataset, _ in holding]
     if len(variables) == 1 or fields.roles.time not in variables[0].dims:
@@ -274,20 +274,20 @@ def masked(fields: Fields, config: DataConfig) -> Fields:
 
     Raises DataError where the mask is missing, no map, on another grid, or leaves nothing.
     """
-    return replace(fields, masked=config.masked, mask=_mask(config.mask, fields) if config.mask else None)
+    return replace(fields, masked=config.masked, mask=mask_of(config.mask, fields, "--mask ") if config.mask else None)
 
 
-def _mask(reference: str, fields: Fields) -> np.ndarray:
-    """Where the cells in use are, (height, width) of bool: where the variable is not 0, or is the `=VALUE`."""
+def mask_of(reference: str, fields: Fields, option: str) -> np.ndarray:
+    """Where a variable is not 0, or is the `=VALUE`, (height, width) of bool. option: what asks for it, for errors."""
     place, equals, value = reference.rpartition("=")
-    variable, source = _on_grid(place if equals else reference, fields, "--mask")
+    variable, source = _on_grid(place if equals else reference, fields, option)
     if set(variable.dims) - {"y", "x"}:
         raise DataError(f"{source}: '{variable.name}' is no map: a mask has the dimensions y and x.")
     values = variable.values
     try:
         used = values == float(value) if equals else (values != 0) & np.isfinite(values)
     except ValueError as error:
-        raise ConfigError(f"--mask {reference}: expected FILE:variable, or FILE:variable=NUMBER.") from error
+        raise ConfigError(f"{option}{reference}: expected FILE:variable, or FILE:variable=NUMBER.") from error
     used = np.broadcast_to(used.reshape(_grid_shape(variable, fields.domain.shape[1:])), fields.domain.shape[1:])
     if not used.any():
         raise DataError(f"{source}: the mask '{variable.name}' leaves no cell in use.")

@@ -6,7 +6,8 @@ import xarray as xr
 from files import travelling_wave, write_series
 
 from forecast_cli.config import DataConfig
-from forecast_cli.data.climatology import WINDOW, kinds, load_cycles, mean_cycles, positions, save_cycles
+from forecast_cli.data.climatology import WINDOW, kinds, load_cycles, mean_cycles, save_cycles
+from forecast_cli.data.cycles import positions
 from forecast_cli.data.fields import Fields, open_fields
 from forecast_cli.data.inputs import open_inputs
 from forecast_cli.data.windows import Part, ReadFrames

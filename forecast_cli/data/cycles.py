@@ -1,0 +1,25 @@
+"""Cycles that a dated series may follow, and where a time stands in them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forecast_cli.data.times import dates_of
+
+CYCLES = {"hour": 24, "dayofyear": 366, "month": 12}
+"""Kinds of cycles, and the number of their positions."""
+
+Cycles = Mapping[str, np.ndarray]
+"""Kind of cycle to (position, channel, height, width), float32; NaN where the training part has no value."""
+
+
+def positions(values: np.ndarray, kind: str) -> np.ndarray:
+    """Where times stand in a cycle, 0 first; `values` as in `TimeAxis.values`, any shape."""
+    read = {"hour": lambda date: date.hour, "month": lambda date: date.month - 1, "dayofyear": _day_of_year}[kind]
+    return np.array([read(date) for date in dates_of(values.ravel())], int).reshape(values.shape)
+
+
+def _day_of_year(date: Any) -> int:
+    return int(date.day_of_year if isinstance(date, pd.Timestamp) else date.dayofyr) - 1

@@ -1,0 +1,61 @@
+"""Parts of the grid that scores are taken over: boxes of coordinates, or masks."""
+
+import re
+
+import numpy as np
+
+from forecast_cli.data.fields import Fields, is_longitude
+from forecast_cli.data.inputs import mask_of
+from forecast_cli.data.roles import coordinate_of
+from forecast_cli.errors import ConfigError
+
+_RANGE = re.compile(r"\s*(-?[\d.]*)\s*:\s*(-?[\d.]*)\s*")
+
+
+def cells_of(text: str, fields: Fields) -> tuple[str, np.ndarray]:
+    """The name and the cells, (height * width,) of bool, of NAME=Y0:Y1,X0:X1 or NAME=FILE:variable.
+
+    Cells belong to a box by their centres; a bound that is left out is open, longitudes count modulo 360.
+    Raises ConfigError for text that is neither, or for a box without cells.
+    """
+    name, equals, where = text.partition("=")
+    if not name or not equals or not where:
+        raise ConfigError(
+            f"--region {text}: expected NAME=Y0:Y1,X0:X1 such as tropics=-20:20,0:360, or NAME=FILE:mask."
+        )
+    ranges = [_RANGE.fullmatch(part) for part in where.split(",")]
+    if not all(ranges):
+        return name, mask_of(where, fields, f"--region {name}=").ravel()
+    axes = [role for role in ("y", "x") if getattr(fields.roles, role)]
+    if len(ranges) != len(axes):
+        raise ConfigError(
+            f"--region {text}: expected {len(axes)} ranges, one along each of {', '.join(fields.grid_dims)}."
+        )
+    inside = np.ones(fields.domain.shape[1:], bool)
+    for role, found in zip(axes, ranges, strict=True):
+        assert found is not None
+        along = _inside(fields, role, *_numbers(found, text))
+        inside &= along[:, None] if role == "y" else along
+    if not inside.any():
+        raise ConfigError(f"--region {text}: there is no cell in it.")
+    return name, inside.ravel()
+
+
+def _numbers(found: re.Match[str], text: str) -> tuple[float, float]:
+    try:
+        return float(found[1] or "-inf"), float(found[2] or "inf")
+    except ValueError as error:
+        raise ConfigError(f"--region {text}: expected numbers as bounds.") from error
+
+
+def _inside(fields: Fields, role: str, low: float, high: float) -> np.ndarray:
+    """Which rows or columns lie between two coordinates; positions where there is no coordinate."""
+    dimension = getattr(fields.roles, role)
+    coordinate = coordinate_of(fields.dataset, dimension, role)
+    places = np.arange(fields.dataset.sizes[dimension]) if coordinate is None else coordinate.values.astype(float)
+    if coordinate is None or not is_longitude(coordinate) or not np.isfinite(high - low):
+        return np.asarray((places >= low) & (places <= high))
+    # From the western bound eastwards; a bound given as -10 is 350 too.
+    return np.asarray(
+        (places - low) % 360 <= min(high - low, 360) if high >= low else (places - low) % 360 <= (high - low) % 360
+    )
