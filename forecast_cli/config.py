@@ -59,6 +59,8 @@ class DataConfig(Section):
     dims: Pairs = {}
     """Role to dimension name, where it cannot be told: time, y, x, sample."""
     select: Pairs = {}
+    time_as_steps: bool = False
+    """Number the frames 0, 1, 2, ... whatever the files say of times."""
     split: Annotated[tuple[float | str, ...], BeforeValidator(_comma_separated)] | None = None
     """Training, validation, test: fractions, counts, or date ranges start:stop."""
     split_along: Literal["time", "sample"] | None = None

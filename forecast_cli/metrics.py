@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from forecast_cli.data.fields import Fields, is_latitude, is_longitude
+from forecast_cli.data.fields import Fields
+from forecast_cli.data.grid import is_latitude, is_longitude
 from forecast_cli.data.roles import coordinate_of
 from forecast_cli.errors import ConfigError
 

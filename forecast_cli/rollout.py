@@ -278,7 +278,7 @@ def _lay_out(
             "forecast_seed": saved.config.training.seed,
             "forecast_epoch": saved.epoch,
             "forecast_data": fields.source,
-            "forecast_reading": json.dumps(fields.reading),
+            "forecast_reading": json.dumps(fields.reading._asdict()),
             "forecast_configuration": config_toml(saved.config),
         }
     )

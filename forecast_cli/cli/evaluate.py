@@ -113,7 +113,7 @@ def _table(scores: "xr.Dataset", region: str | None, width: int) -> "Table":
     leads, unit = lead_times(scores)
     metric, variable, units = (str(scores[name].values) for name in ("metric", "variable", "units"))
     models = scores["model"].values.tolist()
-    column = 27 if "score_bounds" in scores else 13  # -0.0001234, or 0.3512* [0.3112, 0.3954]
+    column = 25 if "score_bounds" in scores else 13  # -0.0001234, or 0.351* [0.311, 0.395]
     fit = (width - max(20, *map(len, models)) - 4) // column
     count = min(SHOWN, max(fit, 2), len(leads))
     shown = sorted(set(np.linspace(0, len(leads) - 1, count).round().astype(int).tolist()))

@@ -15,6 +15,7 @@ def info(
     variable: shared.Variables = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
+    time_as_steps: shared.TimeAsSteps = False,
     json_: shared.Json = False,
 ) -> None:
     """Print what was understood of data files: variables, dimensions, times, grid, missing values."""
@@ -25,7 +26,10 @@ def info(
         variables=shared.names(variable) or (),
         dims=shared.dims_of(dims),
         select=shared.assignments(select, "--select"),
+        time_as_steps=time_as_steps,
+        static=True,
     )
+    shared.note(fields)
     found = _understood(fields)
     if json_:
         shared.print_json(found)

@@ -70,7 +70,9 @@ def rollout(
         variables=[v.name for v in saved.domain.variables],
         dims=shared.dims_of(dims) or trained.dims,
         select=chosen,
+        time_as_steps=trained.time_as_steps,
     )
+    shared.note(fields)
     require_fit(saved, fields)
     fields = masked(fields, trained)
     inputs = open_inputs(trained, fields, saved.cycles)

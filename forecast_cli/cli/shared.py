@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forecast_cli.errors import ConfigError
 
-DATA_HELP = "NetCDF or HDF5 files: paths, quoted globs, file.h5:/path/inside."
+if TYPE_CHECKING:
+    from forecast_cli.data.fields import Fields
+
+DATA_HELP = "NetCDF, HDF5, Zarr or MATLAB files: paths, quoted globs, file.h5:/path/inside."
 
 Variables = Annotated[
     list[str] | None,
@@ -27,6 +30,9 @@ Dims = Annotated[
 Select = Annotated[
     list[str] | None,
     typer.Option("--select", help="Pick along a dimension: level=500, sample=0:10, time=1990:1999 (repeat)."),
+]
+TimeAsSteps = Annotated[
+    bool, typer.Option("--time-as-steps", help="Number the frames 0, 1, 2, ..., whatever the file says of times.")
 ]
 Mask = Annotated[
     str | None,
@@ -70,6 +76,12 @@ def assignments(values: Iterable[str] | None, option: str) -> dict[str, str] | N
 def dims_of(text: str | None) -> dict[str, str] | None:
     """The value of --dims as role to dimension."""
     return assignments(text.split(","), "--dims") if text else None
+
+
+def note(fields: "Fields") -> None:
+    """Tell what a user should know of how the files were read."""
+    for text in fields.notes:
+        say(f"note: {text}")
 
 
 def say(text: str) -> None:

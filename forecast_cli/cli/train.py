@@ -41,6 +41,7 @@ def train(
     forcing: shared.Forcing = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
+    time_as_steps: shared.TimeAsSteps = False,
     preset: Annotated[
         str | None, typer.Option(help="series, navier-stokes, navier-stokes-s15, navier-stokes-s25 or geopotential.")
     ] = None,
@@ -68,6 +69,7 @@ def train(
         "data.variables": shared.names(variable),
         "data.dims": shared.dims_of(dims),
         "data.select": shared.assignments(select, "--select"),
+        "data.time_as_steps": time_as_steps or None,
         "data.nan": nan,
         "data.mask": mask,
         "data.static": shared.names(static),
@@ -85,9 +87,15 @@ def train(
     }
     run_config = load_config(preset=preset, file=config, assignments=set_ or (), options=options)
     inputs = run_config.data
-    fields = masked(
-        open_fields(inputs.files, variables=inputs.variables, dims=inputs.dims, select=inputs.select), inputs
+    fields = open_fields(
+        inputs.files,
+        variables=inputs.variables,
+        dims=inputs.dims,
+        select=inputs.select,
+        time_as_steps=inputs.time_as_steps,
     )
+    shared.note(fields)
+    fields = masked(fields, inputs)
 
     from forecast_cli.devices import resolve_device
 

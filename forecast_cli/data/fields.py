@@ -3,15 +3,31 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
-from forecast_cli.data.files import expand, open_place
-from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest
-from forecast_cli.data.times import TimeAxis, bounds, time_axis, without_times
-from forecast_cli.domain import Axis, Boundary, Domain, GridKind, Variable
+from forecast_cli.data import selecting
+from forecast_cli.data.files import Opened, expand, open_place
+from forecast_cli.data.grid import axis_of, kind_of, without_repeated_longitude
+from forecast_cli.data.joining import beside, in_order, join, only
+from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest, role_of
+from forecast_cli.data.times import TimeAxis, time_axis, without_times
+from forecast_cli.domain import Domain, Variable
 from forecast_cli.errors import DataError
+
+
+class Reading(NamedTuple):
+    """What the user had to say to have files read as they are: `select` along squeezed dimensions only.
+
+    It goes into forecasts, so that the truth is read in the same way.
+    """
+
+    dims: dict[str, str]
+    select: dict[str, str]
+    time_as_steps: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +36,7 @@ class Fields:
 
     dataset: the chosen variables only, each with dimensions ([sample,] time, [y,] x), plus the coordinates.
     squeezed: names of the dimensions of length 1 that were dropped.
-    reading: what the user had to say to have them read so, "dims" and "select" along squeezed dimensions;
-    it goes into forecasts, so that the truth is read in the same way.
-    source, places: the files, for messages and one by one.
+    source, places: the files, for messages and one by one. notes: what a reader should know, a line each.
     masked: missing values are left out; else they are an error. mask: where the cells in use are, (height, width).
     """
 
@@ -32,8 +46,9 @@ class Fields:
     domain: Domain
     squeezed: tuple[str, ...]
     source: str
-    reading: Mapping[str, dict[str, str]]
+    reading: Reading
     places: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     masked: bool = False
     mask: np.ndarray | None = None
 
@@ -85,6 +100,7 @@ class Fields:
     def read_checked(self, sample: int, start: int, stop: int) -> np.ndarray:
         """Like `read`, but DataError where a value is infinite, or missing although nothing may be masked."""
         frames = self.read(sample, start, stop)
+        refuse_fill_values(frames, self.names, self.source)
         wrong = np.isinf(frames) if self.masked else ~np.isfinite(frames)
         if wrong.any():
             time, channel, row, column = (int(i) for i in np.argwhere(wrong)[0])
@@ -100,7 +116,7 @@ class Fields:
         """The file's coordinates that depend on the grid alone, to be carried to the output."""
         grid = set(self.grid_dims)
         return {
-            str(name): c.variable
+            str(name): c.variable.transpose(*(d for d in self.grid_dims if d in c.dims))
             for name, c in self.dataset.coords.items()
             if set(c.dims) <= grid and str(name) != self.times.name
         }
@@ -112,32 +128,89 @@ def open_fields(
     variables: Sequence[str] = (),
     dims: Mapping[str, str] | None = None,
     select: Mapping[str, str] | None = None,
+    time_as_steps: bool = False,
+    static: bool = False,
 ) -> Fields:
     """Open files as one set of fields, lazily.
 
-    files: paths, quoted globs, or file.h5:/group/dataset; several are joined along sample or time.
+    files: paths, quoted globs, or file.h5:/group/dataset; several are joined along sample or time, or give a variable each.
     variables: channels in this order; none chooses every variable on the largest grid.
     dims: role ("time", "y", "x", "sample") to dimension name, where it cannot be told.
     select: dimension to "value" or "start:stop".
+    time_as_steps: number the frames 0, 1, 2, ... whatever the file says of times.
+    static: take fields without time as a single frame.
     Raises DataError, in one line that names file, place and remedy.
     """
     places = expand(files)
     source = places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
-    opened = [open_place(place) for place in places]
-    wanted = tuple(variables) or next((names for _, names in opened if names), ())
-    names = _choose(opened[0][0], wanted, dims or {}, places[0])
-    roles, _ = find_roles(opened[0][0], names, dims or {}, places[0], selected=select or ())
-    dataset = _join([_only(ds, names, place) for (ds, _), place in zip(opened, places, strict=True)], roles, source)
+    opened = [open_place(place, time_as_steps=time_as_steps) for place in places]
+    notes = tuple(f"{place}: {note}" for file, place in zip(opened, places, strict=True) for note in file.notes)
+    dataset, names = _together(opened, places, tuple(variables), dims or {}, select or {}, source, static)
+    roles, _ = find_roles(dataset, names, dims or {}, source, selected=select or ())
+    dataset, sorting = (dataset, ()) if time_as_steps else in_order(dataset, roles)
+    dataset, repeated = without_repeated_longitude(dataset, roles)
+    notes += tuple(f"{source}: {note}" for note in (*sorting, *repeated))
     sample = roles.sample or ("sample" if "sample" in dataset.dims else None)
     if sample and (sample not in dataset.coords or not dataset.indexes[sample].is_unique):
         # Numbers that a selection keeps; joined files that each count from 0 are counted on.
         dataset = dataset.assign_coords({sample: np.arange(dataset.sizes[sample])})
     for dimension, choice in (select or {}).items():
-        dataset = _select(dataset, roles, dimension, choice, source)
+        dataset = selecting.select(dataset, roles, dimension, choice, source)
     roles, squeezed = find_roles(dataset, names, dims or {}, source)
     chosen = {key: value for key, value in (select or {}).items() if key in squeezed}
-    reading = {"dims": dict(dims or {}), "select": chosen}
-    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading, tuple(places))
+    reading = Reading(dict(dims or {}), chosen, time_as_steps)
+    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading, tuple(places), notes)
+
+
+def _together(
+    opened: Sequence[Opened],
+    places: Sequence[str],
+    wanted: tuple[str, ...],
+    dims: Mapping[str, str],
+    select: Mapping[str, str],
+    source: str,
+    static: bool,
+) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """All files as one dataset, and the names of its fields.
+
+    Files with the same variables follow each other, files with different ones stand beside each other.
+    """
+    wanted = wanted or next((file.names for file in opened if file.names), ())
+    groups: dict[tuple[str, ...], list[tuple[xr.Dataset, str]]] = {}
+    for file, place in zip(opened, places, strict=True):
+        here = tuple(name for name in wanted if name in file.dataset.data_vars)
+        if wanted and not here and len(places) > 1 and not groups:
+            continue  # said below, if no file has it
+        names = _choose(file.dataset, here or wanted, dims, place)
+        groups.setdefault(names, []).append((_timed(file.dataset, names, dims, place, static), place))
+    found = tuple(name for names in groups for name in names)
+    if missing := [name for name in wanted if name not in found]:
+        _choose(opened[0].dataset, missing, dims, places[0])
+    if len(groups) > 1 and len(set(found)) < len(found):
+        first, *others = groups
+        lacking = next(name for names in others for name in {*first} ^ {*names})
+        raise DataError(
+            f"{source}: some files have '{lacking}' and others not. Give files of the same variables, or of one each."
+        )
+    joined = []
+    for names, files in groups.items():
+        roles, _ = find_roles(files[0][0], names, dims, files[0][1], selected=select)
+        joined.append(join([only(dataset, names, place) for dataset, place in files], roles, source))
+    dataset = joined[0] if len(joined) == 1 else beside(joined, source)
+    return dataset, wanted or found
+
+
+def _timed(dataset: xr.Dataset, names: Sequence[str], dims: Mapping[str, str], place: str, static: bool) -> xr.Dataset:
+    """The dataset; maps without time, all of whose dimensions are known to be of space, as one frame or refused."""
+    there = [str(dimension) for dimension in dataset[names[0]].dims]
+    if "time" in dims or not {role_of(dataset, dimension) for dimension in there} <= {"y", "x"}:
+        return dataset
+    if static:
+        return dataset.assign({name: dataset[name].expand_dims("time") for name in names})
+    listed = ", ".join(f"--static {place}:{name}" for name in names)
+    raise DataError(
+        f"{place}: '{names[0]}' ({', '.join(there)}) has no time: a static field. Give it beside fields that change, as {listed}."
+    )
 
 
 def _choose(dataset: xr.Dataset, wanted: Sequence[str], dims: Mapping[str, str], source: str) -> tuple[str, ...]:
@@ -177,173 +250,43 @@ def _choose(dataset: xr.Dataset, wanted: Sequence[str], dims: Mapping[str, str],
     return tuple(largest)
 
 
-def _only(dataset: xr.Dataset, names: Sequence[str], source: str) -> xr.Dataset:
-    missing = [name for name in names if name not in dataset.data_vars]
-    if missing:
-        raise DataError(f"{source}: no variable '{missing[0]}', which the first file has.")
-    # One-dimensional variables may be coordinates under another name, such as t(time).
-    along = [name for name, variable in dataset.data_vars.items() if variable.ndim == 1]
-    return dataset[[*names, *along]].set_coords(along)
-
-
-def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
-    """One dataset out of several: along sample where there are samples or the times are the same, else along time."""
-    if len(datasets) == 1:
-        return datasets[0]
-    chunked = [dataset.chunk({}) for dataset in datasets]
-    times = [coordinate_of(dataset, roles.time, "time") for dataset in datasets]
-    same = all(
-        dataset.sizes[roles.time] == datasets[0].sizes[roles.time]
-        and (time is None or (times[0] is not None and time.equals(times[0])))
-        for dataset, time in zip(datasets, times, strict=True)
-    )
-    along = roles.sample or ("sample" if same else roles.time)
-    if along == roles.time and all(time is not None and time.size for time in times):
-        order = sorted(range(len(times)), key=lambda i: times[i].values[0])  # type: ignore[union-attr]
-        chunked = [chunked[i] for i in order]
-    try:
-        return xr.concat(
-            chunked,
-            along,
-            data_vars="minimal" if along in datasets[0].dims else "all",
-            coords="minimal",
-            compat="override",
-            join="exact",
-        )
-    except ValueError as error:
-        raise DataError(
-            f"{source}: the files do not fit together along '{along}' ({str(error).splitlines()[0]})."
-        ) from error
-
-
-def _select(dataset: xr.Dataset, roles: Roles, dimension: str, choice: str, source: str) -> xr.Dataset:
-    """`dataset` at a value, or over start:stop, of one dimension.
-
-    A single value is the coordinate's where there is one, else a position. A range is of dates along
-    time, of positions (stop excluded) along sample and where there is no coordinate, else of coordinate values.
-    """
-    known = {"sample": roles.sample, "time": roles.time, "y": roles.y, "x": roles.x}
-    if dimension not in dataset.dims:
-        dimension = known.get(dimension) or dimension
-    if dimension not in dataset.dims:
-        raise DataError(
-            f"{source}: --select {dimension}={choice}: no such dimension{nearest(dimension, map(str, dataset.dims))}. "
-            f"Dimensions: {', '.join(map(str, dataset.dims))}."
-        )
-    coordinate = coordinate_of(dataset, dimension, "time" if dimension == roles.time else "")
-    size = dataset.sizes[dimension]
-    start, colon, stop = choice.partition(":")
-    try:
-        if dimension == roles.time and coordinate is not None:
-            axis = TimeAxis(dimension, _comparable(coordinate), without_times("", 1).step)
-            frames = axis.period(*bounds(choice))
-            selected = dataset.isel({dimension: slice(frames.start, frames.stop)})
-        elif colon and (dimension == roles.sample or coordinate is None):
-            selected = dataset.isel({dimension: slice(int(start or 0), int(stop or size))})
-        elif colon:
-            low, high = float(start or "-inf"), float(stop or "inf")
-            selected = dataset.isel({dimension: (coordinate.values >= low) & (coordinate.values <= high)})  # type: ignore[union-attr]
-        elif coordinate is None:
-            selected = dataset.isel({dimension: slice(int(choice), int(choice) + 1)})
-        else:
-            values = coordinate.values
-            match = np.isclose(values, float(choice)) if values.dtype.kind in "fiu" else values.astype(str) == choice
-            selected = dataset.isel({dimension: np.flatnonzero(match)})
-    except ValueError as error:
-        raise DataError(f"--select {dimension}={choice}: expected a value or start:stop.") from error
-    if selected.sizes[dimension] == 0:
-        here = (
-            f"its values run from {coordinate.values[0]} to {coordinate.values[-1]}"
-            if coordinate is not None
-            else f"it has {size} entries"
-        )
-        raise DataError(f"{source}: --select {dimension}={choice} selects nothing: {here}.")
-    return selected
-
-
-def _comparable(coordinate: xr.DataArray) -> np.ndarray:
-    values = coordinate.values
-    return values.astype("datetime64[ns]") if values.dtype.kind == "M" else values
-
-
 def _fields(
     dataset: xr.Dataset,
     names: tuple[str, ...],
     roles: Roles,
     squeezed: tuple[str, ...],
     source: str,
-    reading: Mapping[str, dict[str, str]],
+    reading: Reading,
     places: tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> Fields:
     empty = [dimension for dimension, size in dataset[names[0]].sizes.items() if size == 0]
     if empty:
         raise DataError(f"{source}: the dimension '{empty[0]}' has length 0: nothing to read.")
-    time = coordinate_of(dataset, roles.time, "time")
+    time = None if reading.time_as_steps else coordinate_of(dataset, roles.time, "time")
+    if reading.time_as_steps:
+        dataset = dataset.drop_vars([name for name in dataset.variables if dataset[name].dims == (roles.time,)])
     if time is not None:
         times = time_axis(str(time.name), time.variable, source)
     else:
         times = without_times(roles.time, dataset.sizes[roles.time])
-    grid, boundary = _grid(dataset, roles)
+    grid, boundary = kind_of(dataset, roles)
     order = [dimension for dimension in (roles.sample, roles.time, roles.y, roles.x) if dimension]
     domain = Domain(
         variables=tuple(_described(name, dataset[name]) for name in names),
-        y=_axis(dataset, roles.y, "y") if roles.y else None,
-        x=_axis(dataset, roles.x, "x"),
+        y=axis_of(dataset, roles.y, "y") if roles.y else None,
+        x=axis_of(dataset, roles.x, "x"),
         time_step=times.step,
         grid=grid,
         boundary=boundary,
     )
     ordered = dataset[list(names)].transpose(*order, missing_dims="ignore")
-    return Fields(ordered, roles, times, domain, squeezed, source, reading, places)
+    return Fields(ordered, roles, times, domain, squeezed, source, reading, places, notes)
 
 
 def _described(name: str, variable: xr.DataArray) -> Variable:
     said = {key: str(variable.attrs.get(key, "")) for key in ("units", "long_name", "standard_name")}
     return Variable(name, **said)
-
-
-def _axis(dataset: xr.Dataset, dimension: str, role: str) -> Axis:
-    coordinate = coordinate_of(dataset, dimension, role)
-    size = dataset.sizes[dimension]
-    if coordinate is None or coordinate.dtype.kind not in "fiu":
-        return Axis(dimension, size)
-    values = coordinate.values.astype(float)
-    spacing = (values[-1] - values[0]) / (size - 1) if size > 1 else None
-    if spacing is not None and not np.allclose(np.diff(values), spacing, rtol=1e-3, atol=1e-12):
-        spacing = None
-    rounded = None if spacing is None else float(f"{spacing:.6g}")
-    return Axis(dimension, size, str(coordinate.attrs.get("units", "")), float(values[0]), rounded)
-
-
-def _grid(dataset: xr.Dataset, roles: Roles) -> tuple[GridKind, Boundary]:
-    """The kind of grid, and the boundary that suits it: closed around the globe, periodic where the file says so."""
-    x = coordinate_of(dataset, roles.x, "x")
-    y = coordinate_of(dataset, roles.y, "y") if roles.y else None
-    periodic = str(dataset.attrs.get("boundary_conditions", "")).lower() == "periodic"
-    if x is not None and y is not None and is_latitude(y) and is_longitude(x):
-        values = x.values.astype(float)
-        spacing = abs(values[-1] - values[0]) / max(1, len(values) - 1)
-        closes = abs(spacing * len(values) - 360) < 0.5 * spacing
-        return "latitude-longitude", "cylinder" if closes else "zeros"
-    kind: GridKind = "index" if x is None and y is None else "cartesian"
-    return kind, "circular" if periodic else "zeros"
-
-
-def is_latitude(coordinate: xr.DataArray) -> bool:
-    """Whether a coordinate holds geographical latitudes in degrees."""
-    return _is(coordinate, "latitude", units={"degrees_north", "degree_north"}, names={"lat", "latitude"})
-
-
-def is_longitude(coordinate: xr.DataArray) -> bool:
-    """Whether a coordinate holds geographical longitudes in degrees."""
-    return _is(coordinate, "longitude", units={"degrees_east", "degree_east"}, names={"lon", "longitude"})
-
-
-def _is(coordinate: xr.DataArray, standard_name: str, *, units: set[str], names: set[str]) -> bool:
-    """Whether CF attributes, or without a standard name the name, say that a coordinate is `standard_name`."""
-    said = coordinate.attrs.get("standard_name")
-    by_name = said is None and str(coordinate.name).lower() in names
-    return said == standard_name or coordinate.attrs.get("units") in units or by_name
 
 
 def missing_shares(fields: Fields) -> list[float]:
@@ -353,6 +296,26 @@ def missing_shares(fields: Fields) -> list[float]:
     for sample in range(fields.samples):
         for start in range(0, fields.frames, block):
             frames = fields.read(sample, start, min(start + block, fields.frames))
+            refuse_fill_values(frames, fields.names, fields.source)
             missing += (~np.isfinite(frames)).sum(axis=(0, 2, 3))
     cells = fields.samples * fields.frames * fields.domain.shape[1] * fields.domain.shape[2]
     return (missing / cells).tolist()
+
+
+_FILL_VALUES = np.array([netCDF4.default_fillvals["f4"], 1e20, 1e30, 1e36, 9.999e20], np.float32)
+"""What programs write where there is no value: the default of NetCDF, and customs of models."""
+
+
+def refuse_fill_values(frames: np.ndarray, names: Sequence[str], source: str) -> None:
+    """DataError where frames (time, channel, ...) hold a customary fill value: read as a number it would ruin every mean."""
+    largest = np.fmax.reduce(np.abs(frames), axis=None, initial=0)
+    if largest < 1e19:
+        return
+    wrong = np.isin(frames, _FILL_VALUES.astype(frames.dtype))
+    if wrong.any():
+        channel = int(np.argwhere(wrong)[0][1])
+        value = frames[:, channel][wrong[:, channel]][0]
+        raise DataError(
+            f"{source}: '{names[channel]}' holds {value:g}, a fill value that the file does not declare. "
+            f"Declare it: ncatted -a _FillValue,{names[channel]},o,f,{value:.9g} FILE; then see --nan mask."
+        )

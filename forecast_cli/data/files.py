@@ -1,18 +1,24 @@
 """From paths, globs and places inside HDF5 files to datasets, each opened lazily."""
 
 import glob
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cftime
 import h5py
+import numpy as np
 import xarray as xr
 
+from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
+from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
 
-_HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
+_HDF5, _CLASSIC = (b"\x89HDF\r\n\x1a\n", b"MATLAB 7.3"), b"CDF"
 
 
 def expand(files: Iterable[str]) -> list[str]:
@@ -31,46 +37,127 @@ def expand(files: Iterable[str]) -> list[str]:
     return places
 
 
-def open_place(place: str) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """The dataset of a file, and the one variable that the place itself names."""
+class Opened(NamedTuple):
+    """The dataset of a file, the one variable that the place itself names, and what a reader of the file should know."""
+
+    dataset: xr.Dataset
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
+    """Open a file lazily.
+
+    time_as_steps: leave the times undecoded. Raises DataError where the file is no whole file of a known format.
+    """
     path, group = _split_place(place)
+    if path.is_dir():
+        return Opened(_zarr(path, time_as_steps))
     try:
         with path.open("rb") as file:
-            signature = file.read(8)
+            signature = file.read(10)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     if not signature:
         raise DataError(f"{path}: the file is empty.")
-    if signature != _HDF5 and not signature.startswith(_CLASSIC):
-        raise DataError(f"{path}: neither NetCDF nor HDF5 (it starts with {signature!r}).")
-    if signature.startswith(_CLASSIC) and is_cut_short(path):
+    if signature.startswith(b"MATLAB 5"):
+        return Opened(layouts.open_matlab(path))
+    hdf5 = signature.startswith(_HDF5)
+    if not hdf5 and not signature.startswith(_CLASSIC):
+        raise DataError(f"{path}: neither NetCDF nor HDF5 (it starts with {signature[:8]!r}).")
+    if not hdf5 and is_cut_short(path):
         raise DataError(f"{path}: truncated: its header announces more data than there are. Copy or download it again.")
 
     names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     try:
         if group:
             group, names = _group_and_dataset(path, group)
-        dataset = _decoded(path, group)
+        dataset = _decoded(path, group, time_as_steps)
+        if hdf5 and not group:
+            dataset = layouts.named(dataset, path)
+            if not dataset.data_vars:
+                group = layouts.group_with_fields(path)
+                dataset, notes = _decoded(path, group, time_as_steps), (f"fields found in group /{group}",)
     except (ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: the times cannot be decoded ({reason}). Correct their units attribute.") from error
+        raise DataError(
+            f"{path}: the times cannot be decoded ({reason}). Correct their units attribute, or number the frames with --time-as-steps."
+        ) from error
     except (OSError, RuntimeError, AttributeError) as error:
         raise DataError(f"{path}: damaged or truncated ({str(error).splitlines()[0]}).") from error
     if not dataset.data_vars:
-        raise DataError(f"{place}: no fields here.{_elsewhere(path) if signature == _HDF5 else ''}")
-    return dataset, names
+        raise DataError(f"{place}: no fields here.{_elsewhere(path) if hdf5 else ''}")
+    return Opened(dataset, names, notes)
 
 
-def _decoded(path: Path, group: str) -> xr.Dataset:
+def _zarr(path: Path, time_as_steps: bool) -> xr.Dataset:
+    """The dataset of a Zarr store."""
+    if not any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
+        raise DataError(f"{path}: a folder, and no Zarr store. Give the files in it, for example as '{path}/*.nc'.")
+    if find_spec("zarr") is None:
+        raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.")
+    try:
+        return _with_times(lambda **options: xr.open_zarr(path, chunks=None, **options), time_as_steps)
+    except (ValueError, OverflowError, KeyError, OSError) as error:
+        raise DataError(f"{path}: not a readable Zarr store ({str(error).splitlines()[0]}).") from error
+
+
+def _decoded(path: Path, group: str, time_as_steps: bool) -> xr.Dataset:
+    return _with_times(
+        lambda **options: xr.open_dataset(path, engine="netcdf4", group=group or None, cache=False, **options),
+        time_as_steps,
+    )
+
+
+def _with_times(opener: Callable[..., xr.Dataset], time_as_steps: bool) -> xr.Dataset:
     """The dataset as CF says, its dates as cftime objects where datetime64[ns] does not reach."""
-    options: dict[str, Any] = {"engine": "netcdf4", "group": group or None, "cache": False}
-    options |= {"decode_timedelta": False, "decode_coords": "all"}
+    options: dict[str, Any] = {"decode_timedelta": False, "decode_coords": "all"}
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Unable to decode time axis", xr.SerializationWarning)
+        # A fill value beside a missing value of another kind: both are masked.
+        warnings.filterwarnings("ignore", ".*multiple fill values", xr.SerializationWarning)
+        if time_as_steps:
+            return opener(**options, decode_times=False)
         try:
-            return xr.open_dataset(path, **options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=None))
-        except ValueError:
-            return xr.open_dataset(path, **options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True))
+            return opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=None))
+        except ValueError as error:
+            try:
+                return opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True))
+            except ValueError:
+                plain = opener(**options, decode_times=False)
+                if not any(_counts_months(variable) for variable in plain.variables.values()):
+                    raise error from None
+                return _by_calendar(plain)
+
+
+_CALENDAR_UNITS = re.compile(r"\s*(month|year)s?\s+since\s+(.+)")
+
+
+def _counts_months(variable: xr.Variable) -> bool:
+    return bool(_CALENDAR_UNITS.match(str(variable.attrs.get("units", "")).lower()))
+
+
+def _by_calendar(dataset: xr.Dataset) -> xr.Dataset:
+    """Times in `months since` or `years since` as dates of their calendar; ValueError where they are no whole months."""
+    decoded = {}
+    for name, variable in dataset.variables.items():
+        if not _counts_months(variable):
+            continue
+        unit, origin = _CALENDAR_UNITS.match(str(variable.attrs["units"]).lower()).groups()  # type: ignore[union-attr]
+        calendar = str(variable.attrs.get("calendar", "standard"))
+        (start,) = cftime.num2date([0], f"days since {origin}", calendar)
+        months = np.asarray(variable.values, float) * (12 if unit == "year" else 1)
+        if not (months == np.rint(months)).all():
+            raise ValueError(f"'{name}' counts parts of a {unit}")
+        attributes = {key: value for key, value in variable.attrs.items() if key not in ("units", "calendar")}
+        dates = np.array([months_later(start, int(count)) for count in months], object)
+        if calendar in ("standard", "gregorian", "proleptic_gregorian"):
+            dates = np.array([np.datetime64(date.isoformat(), "ns") for date in dates])
+        encoding = {"units": f"days since {origin}", "calendar": calendar}
+        decoded[name] = xr.Variable(variable.dims, dates, attributes, encoding)
+    rest = dataset.drop_vars([str(name) for name in decoded])
+    return xr.decode_cf(rest, decode_timedelta=False).assign_coords(decoded)
 
 
 def _split_place(place: str) -> tuple[Path, str]:

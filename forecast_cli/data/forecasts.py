@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from forecast_cli.data.fields import Reading
 from forecast_cli.errors import DataError
 
 
@@ -26,10 +27,10 @@ class ForecastFile:
     variables: tuple[str, ...]
 
     @property
-    def reading(self) -> dict[str, dict[str, str]]:
-        """How the fields were read that it was made from: "dims" and "select", as `open_fields` takes them."""
-        found: dict[str, dict[str, str]] = json.loads(self.dataset.attrs.get("forecast_reading", "{}"))
-        return {"dims": found.get("dims", {}), "select": found.get("select", {})}
+    def reading(self) -> Reading:
+        """How the fields were read that it was made from."""
+        found = json.loads(self.dataset.attrs.get("forecast_reading", "{}"))
+        return Reading(found.get("dims", {}), found.get("select", {}), bool(found.get("time_as_steps")))
 
     @property
     def leads(self) -> int:

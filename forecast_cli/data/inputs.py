@@ -14,8 +14,9 @@ import xarray as xr
 
 from forecast_cli.config import DataConfig
 from forecast_cli.data.cycles import Cycles, positions
-from forecast_cli.data.fields import Fields, is_latitude, is_longitude
+from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
+from forecast_cli.data.grid import is_latitude, is_longitude
 from forecast_cli.data.roles import coordinate_of, nearest, role_of
 from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
 from forecast_cli.errors import ConfigError, DataError
@@ -167,7 +168,7 @@ def _forcing_source(reference: str, fields: Fields) -> Callable[[int, range], np
     variable, source = _on_grid(reference, fields, "--forcing ")
     if "time" not in variable.dims:
         raise DataError(f"{source}: '{variable.name}' does not change in time. Give it as --static.")
-    coordinate = variable.coords.get("time")
+    coordinate = None if fields.reading.time_as_steps else variable.coords.get("time")
     own = time_axis("time", coordinate.variable, source) if coordinate is not None else None
     return partial(_forcing_frames, variable, source, own or without_times("time", variable.sizes["time"]), fields)
 
@@ -255,7 +256,7 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     """The variable that NAME or FILE:variable means, joined along time where it lies in several files."""
     file, _, name = reference.rpartition(":")
     places = expand([file]) if file else list(fields.places)
-    datasets = [open_place(place)[0] for place in places]
+    datasets = [open_place(place, time_as_steps=fields.reading.time_as_steps).dataset for place in places]
     holding = [(dataset, place) for dataset, place in zip(datasets, places, strict=True) if name in dataset.variables]
     if not holding:
         listed = [str(known) for known in datasets[0].variables]

@@ -63,7 +63,7 @@ def coordinate_of(dataset: xr.Dataset, dimension: str, role: str) -> xr.DataArra
     if not role:
         return None
     along = [dataset[name] for name in dataset.variables if dataset[name].dims == (dimension,)]
-    for test in (_role_by_attributes, lambda variable: _role_by_name(str(variable.name))):
+    for test in (role_by_attributes, lambda variable: _role_by_name(str(variable.name))):
         matches = [variable for variable in along if test(variable) == role]
         if len(matches) == 1:
             return matches[0]
@@ -134,7 +134,7 @@ def role_of(dataset: xr.Dataset, dimension: str) -> str | None:
     return _by_attributes(dataset, dimension) or _role_by_name(dimension)
 
 
-def _role_by_attributes(variable: xr.DataArray) -> str | None:
+def role_by_attributes(variable: xr.DataArray) -> str | None:
     if variable.dtype.kind == "M" or (
         variable.dtype.kind == "O" and variable.size and hasattr(variable.values.flat[0], "calendar")
     ):
@@ -155,8 +155,8 @@ def _role_by_name(name: str, tiers: slice = slice(None)) -> str | None:
 
 def _by_attributes(dataset: xr.Dataset, dimension: str) -> str | None:
     if dimension in dataset.variables:
-        return _role_by_attributes(dataset[dimension])
-    along = {_role_by_attributes(dataset[name]) for name in dataset.variables if dataset[name].dims == (dimension,)} - {
+        return role_by_attributes(dataset[dimension])
+    along = {role_by_attributes(dataset[name]) for name in dataset.variables if dataset[name].dims == (dimension,)} - {
         None
     }
     return along.pop() if len(along) == 1 else None

@@ -74,13 +74,13 @@ class TimeAxis:
         dates, last = self._dates, self._dates[-1]
         months = round(steps * self.step.amount)
         if self._place_in_month:
-            return self._place_in_month(_shifted(last, months))
+            return self._place_in_month(months_later(last, months))
         # The same month of an earlier year says best where in the month the time stands.
         per_year = 12 / self.step.amount
         if per_year.is_integer() and len(dates) >= per_year:
             years_back = -(-steps // int(per_year))
-            return _shifted(dates[-1 + steps - years_back * int(per_year)], 12 * years_back)
-        return _shifted(last, months)
+            return months_later(dates[-1 + steps - years_back * int(per_year)], 12 * years_back)
+        return months_later(last, months)
 
     @cached_property
     def _place_in_month(self) -> Callable[[Any], Any] | None:
@@ -180,7 +180,7 @@ class TimeAxis:
         if not self.is_dated or not re.fullmatch(r"[\d-]+", text):
             return _elapsed(self.values, end) <= self._slack
         (date,) = dates_of(np.array([end]))
-        after = date + timedelta(days=1) if parts == 2 else _shifted(date, 1 if parts == 1 else 12)
+        after = date + timedelta(days=1) if parts == 2 else months_later(date, 1 if parts == 1 else 12)
         after = np.datetime64(after, "ns") if isinstance(end, np.datetime64) else after
         return _elapsed(self.values, after) < -self._slack
 
@@ -255,12 +255,18 @@ def _step(axis: TimeAxis, source: str) -> TimeStep:
     if even:
         exact = float(f"{mean:.6g}")  # a step of 0.1 stored in float32 is 0.1
         return TimeStep(exact, str(axis.attributes.get("units", "1")))
-    increasing = (steps > 0).all()
-    wrong = int(np.abs(steps - np.median(steps)).argmax() if increasing else (steps <= 0).argmax())
+    if (steps == 0).any():
+        twice = int((steps == 0).argmax())
+        raise DataError(
+            f"{source}: the time {show(values[twice])} of '{axis.name}' stands twice (frames {twice} and {twice + 1}). "
+            f"Remove one of them, or number the frames with --time-as-steps."
+        )
+    wrong = int(np.abs(steps - np.median(steps)).argmax())
     raise DataError(
-        f"{source}: the times '{axis.name}' are not {'evenly spaced' if increasing else 'increasing'}: "
+        f"{source}: the times '{axis.name}' are not evenly spaced: "
         f"{show(values[wrong])} is followed by {show(values[wrong + 1])} (frame {wrong + 1}). "
-        f"Fill or select an evenly spaced part, for example with --select {axis.name}=START:STOP."
+        f"Fill or select an evenly spaced part, for example with --select {axis.name}=START:STOP, "
+        "or number the frames with --time-as-steps."
     )
 
 
@@ -293,7 +299,7 @@ def _same_day(values: np.ndarray) -> bool:
     return len({(date.day, date.hour, date.minute, date.second) for date in dates_of(values)}) == 1
 
 
-def _shifted(date: Any, months: int) -> Any:
+def months_later(date: Any, months: int) -> Any:
     """The date `months` calendar months later, on the same day or the last of a shorter month."""
     years, month = divmod(date.year * 12 + date.month - 1 + months, 12)
     first = date.replace(year=years, month=month + 1, day=1)

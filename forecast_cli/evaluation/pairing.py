@@ -33,8 +33,13 @@ def open_truth(
 ) -> Fields:
     """The fields that verify a forecast, read as the ones it was made from unless dims and select say otherwise."""
     reading = forecast.reading
-    chosen = {**reading["select"], **(select or {})}
-    return open_fields(files, variables=forecast.variables, dims=dims or reading["dims"], select=chosen)
+    return open_fields(
+        files,
+        variables=forecast.variables,
+        dims=dims or reading.dims,
+        select={**reading.select, **(select or {})},
+        time_as_steps=reading.time_as_steps,
+    )
 
 
 def shared(forecasts: Sequence[ForecastFile]) -> list[ForecastFile]:

@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from forecast_cli.data.fields import Fields, is_longitude
+from forecast_cli.data.fields import Fields
+from forecast_cli.data.grid import is_longitude
 from forecast_cli.data.inputs import mask_of
 from forecast_cli.data.roles import coordinate_of
 from forecast_cli.errors import ConfigError

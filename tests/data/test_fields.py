@@ -125,9 +125,9 @@ def test_files_of_the_same_times_are_samples(tmp_path, times):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (dataset_of(time=np.arange(23, 47.0)), "not increasing"),
+        (dataset_of(time=np.arange(23, 47.0)), "stands twice"),
         (dataset_of(time=np.arange(30, 54.0)), "not evenly spaced"),
-        (dataset_of(time=np.arange(24, 48.0), name="v"), "no variable 'u'"),
+        (dataset_of(time=np.arange(24, 48.0), name="v"), "different variables"),
         (dataset_of(WAVE[:, :3], time=np.arange(24, 48.0)), "do not fit together"),
         (dataset_of(time=np.arange(24, 48.0), lat=10.0 + np.arange(4)), "do not fit together"),
     ],
@@ -159,10 +159,9 @@ def test_a_place_inside_hdf5_is_a_dataset_or_a_group(groups):
 
 
 def test_a_place_that_is_not_there_lists_what_is(groups):
-    for place, said in ((groups, "no fields here"), (f"{groups}:/run/u", "no '/run/u' in it")):
-        message = refused(place)
-        assert said in message
-        assert f"{groups}:/run/fields/u" in message
+    message = refused(f"{groups}:/run/u")
+    assert "no '/run/u' in it" in message
+    assert f"{groups}:/run/fields/u" in message
 
 
 def test_hdf5_without_named_dimensions_takes_their_roles_from_the_user(tmp_path):
@@ -359,7 +358,7 @@ def damaged(tmp_path, kind: str) -> str:
         ("text", "neither NetCDF nor HDF5"),
         ("CDF", "truncated"),
         ("missing", "cannot be read"),
-        ("folder", "cannot be read"),
+        ("folder", "a folder, and no Zarr store"),
     ],
 )
 def test_what_is_no_whole_file_is_refused(tmp_path, kind, said):

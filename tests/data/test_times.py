@@ -114,10 +114,10 @@ def test_a_step_of_730_and_a_half_hours_is_kept():
     ("values", "said"),
     [
         ([0.0, 1, 2, 4, 5], ("2 is followed by 4", "frame 3", "evenly")),
-        ([0.0, 1, 1, 2, 3], ("1 is followed by 1", "frame 2", "increasing")),
-        ([3.0, 2, 1, 0], ("3 is followed by 2", "frame 1", "increasing")),
-        ([5.0, 5, 5], ("5 is followed by 5", "frame 1", "increasing")),
-        ([1.0, 1], ("1 is followed by 1", "frame 1", "increasing")),
+        ([0.0, 1, 1, 2, 3], ("time 1 ", "stands twice (frames 1 and 2)")),
+        ([3.0, 2, 1, 0], ("3 is followed by 2", "frame 1", "evenly")),
+        ([5.0, 5, 5], ("time 5 ", "stands twice (frames 0 and 1)")),
+        ([1.0, 1], ("time 1 ", "stands twice (frames 0 and 1)")),
         (np.cumsum([1.0] * 1000 + [1.0009] * 1000), ("is followed by", "evenly")),
         (
             np.delete(dates("2000-01-01", 30, "h"), 7),
@@ -128,13 +128,13 @@ def test_a_step_of_730_and_a_half_hours_is_kept():
             np.delete(dates("2000-01-01", 30, "D", "360_day"), 7),
             ("2000-01-07T00:00:00 is followed by 2000-01-09", "frame 7"),
         ),
-        (dates("2000-01-01", 4, "D")[[0, 1, 1, 2]], ("2000-01-02T00:00:00 is followed by 2000-01-02", "increasing")),
+        (dates("2000-01-01", 4, "D")[[0, 1, 1, 2]], ("2000-01-02T00:00:00", "stands twice")),
     ],
 )
 def test_an_irregular_axis_is_refused_where_it_breaks(values, said):
     with pytest.raises(DataError) as error:
         axis_of(values)
-    assert all(words in str(error.value) for words in ("file.nc", "'time'", "--select", *said)), error.value
+    assert all(words in str(error.value) for words in ("file.nc", "'time'", "--time-as-steps", *said)), error.value
     assert "\n" not in str(error.value)
 
 
