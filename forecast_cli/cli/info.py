@@ -69,6 +69,7 @@ def _understood(fields: "Fields") -> dict[str, Any]:
     import numpy as np
 
     from forecast_cli.data.fields import missing_shares
+    from forecast_cli.data.roles import coordinate_of
     from forecast_cli.data.times import show
 
     domain, roles, times = fields.domain, fields.roles, fields.times
@@ -86,15 +87,12 @@ def _understood(fields: "Fields") -> dict[str, Any]:
         if axis is None:
             dimensions[role] = None
             continue
-        last = (
-            None
-            if axis.first is None or axis.spacing is None
-            else float(f"{axis.first + axis.spacing * (axis.size - 1):.7g}")
-        )
+        coordinate = coordinate_of(fields.dataset, axis.name, role)
+        last = None if axis.first is None or coordinate is None else float(f"{float(coordinate[-1]):.7g}")
         dimensions[role] = {
             "name": axis.name,
             "size": axis.size,
-            "first": axis.first,
+            "first": None if axis.first is None else float(f"{axis.first:.7g}"),
             "last": last,
             "spacing": axis.spacing,
             "units": axis.units,

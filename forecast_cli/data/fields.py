@@ -150,6 +150,8 @@ def open_fields(
     dataset, sorting = (dataset, ()) if time_as_steps else in_order(dataset, roles)
     dataset, repeated = without_repeated_longitude(dataset, roles)
     notes += tuple(f"{source}: {note}" for note in (*sorting, *repeated))
+    if static and not any(roles.time in file.dataset.dims for file in opened):
+        notes += (f"{source}: no time, a static field: an input for --static {places[0]}:{names[0]}",)
     sample = roles.sample or ("sample" if "sample" in dataset.dims else None)
     if sample and (sample not in dataset.coords or not dataset.indexes[sample].is_unique):
         # Numbers that a selection keeps; joined files that each count from 0 are counted on.

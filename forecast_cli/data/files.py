@@ -117,6 +117,7 @@ def _with_times(opener: Callable[..., xr.Dataset], time_as_steps: bool) -> xr.Da
         warnings.filterwarnings("error", "Unable to decode time axis", xr.SerializationWarning)
         # A fill value beside a missing value of another kind: both are masked.
         warnings.filterwarnings("ignore", ".*multiple fill values", xr.SerializationWarning)
+        warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
         if time_as_steps:
             return opener(**options, decode_times=False)
         try:
