@@ -79,10 +79,12 @@ class DataConfig(Section):
     """Further input fields that do not change: variables of the data, or FILE:variable."""
     forcing: Names = ()
     """Further inputs that are known ahead, in the same way."""
-    calendar_features: Annotated[tuple[Literal["hour", "dayofyear"], ...], BeforeValidator(_comma_separated)] = ()
-    """Hour of the day and day of the year of the frame to be forecast, as sine and cosine."""
+    calendar_features: Annotated[
+        tuple[Literal["auto", "hour", "dayofyear"], ...], BeforeValidator(_comma_separated)
+    ] = ()
+    """Hour of the day and day of the year of the frame to be forecast, as sine and cosine; auto takes what the training part resolves and covers."""
     climatology_features: Annotated[
-        tuple[Literal["hour", "dayofyear", "month"], ...], BeforeValidator(_comma_separated)
+        tuple[Literal["auto", "hour", "dayofyear", "month"], ...], BeforeValidator(_comma_separated)
     ] = ()
     """What the training part usually was at the hour, day of the year or month of the frame to be forecast, and its change."""
     coordinates: Annotated[tuple[Literal["y", "x"], ...], BeforeValidator(_comma_separated)] = ()

@@ -29,10 +29,16 @@ def score_file(forecast, series, forecast_file, tmp_path):
 @pytest.fixture
 def figures(monkeypatch):
     """Figures as they are when they are saved."""
-    from forecast_cli import plots
+    from forecast_cli.plots import curves, maps, style
 
-    drawn, save = [], plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, *rest: (drawn.append(figure), save(figure, *rest)))
+    drawn: list = []
+
+    def save(figure, *rest):
+        drawn.append(figure)
+        style.save(figure, *rest)
+
+    for module in (curves, maps):
+        monkeypatch.setattr(module, "save", save)
     return drawn
 
 
@@ -140,3 +146,98 @@ def test_a_picture_is_overwritten_only_when_asked(forecast, series, tmp_path):
 def test_what_the_file_does_not_hold_cannot_be_drawn(forecast, series, tmp_path, options, code):
     result = forecast("plot", series, "-o", tmp_path / "p.png", *options)
     assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
+
+
+@pytest.fixture
+def sure_scores(forecast, series, forecast_file, tmp_path):
+    """Scores with intervals, a region and spectra."""
+    path = tmp_path / "sure.nc"
+    options = ("--baseline", "persistence", "--bootstrap", 50, "--region", "north=45:,:", "--spectra")
+    assert forecast("evaluate", forecast_file, "--truth", series, "-o", path, *options).exit_code == 0
+    return path
+
+
+def test_intervals_are_bands_and_every_region_has_a_row(sure_scores, forecast, figures, tmp_path):
+    assert forecast("plot", sure_scores, "-o", tmp_path / "p.png").exit_code == 0
+    assert [axis.get_ylabel() for axis in figures[0].axes] == ["RMSE, all [K]", "RMSE, north [K]"]
+    with xr.open_dataset(sure_scores) as scores:
+        bounds = scores["score_bounds"].sel(model="minconvlstm", metric="rmse", variable="t2m", region="all").values
+    band = figures[0].axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((bounds.min(), bounds.max()))
+
+
+def test_spectra_are_drawn_at_the_lead_times_asked_for(sure_scores, score_file, forecast, figures, tmp_path):
+    picture = ("-o", tmp_path / "p.png", "--what", "spectra", "--lead", "1,3")
+    assert forecast("plot", sure_scores, *picture).exit_code == 0
+    with xr.open_dataset(sure_scores) as scores:
+        expected = scores["spectrum"].sel(field="truth", variable="t2m").isel(lead_time=2)
+        np.testing.assert_allclose(figures[0].axes[1].lines[0].get_ydata(), expected)
+    refused = forecast("plot", score_file, "-o", tmp_path / "q.png", "--what", "spectra")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (3, 1)
+    assert "--spectra" in refused.stderr
+
+
+def test_a_run_is_drawn_as_its_losses(series_run, forecast, figures, tmp_path):
+    assert forecast("plot", series_run, "-o", tmp_path / "p.png").exit_code == 0
+    losses = np.genfromtxt(series_run / "metrics.csv", delimiter=",", names=True)
+    np.testing.assert_allclose(figures[0].axes[0].lines[1].get_ydata(), losses["validation_loss"])
+    (tmp_path / "config.toml").write_text("")
+    assert forecast("plot", tmp_path, "-o", tmp_path / "q.png").exit_code == 4
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_a_film_has_a_frame_for_each_lead_time(truth, forecast, forecast_file, series, tmp_path):
+    from PIL import Image
+
+    film = tmp_path / "film.gif"
+    result = forecast("plot", forecast_file, "-o", film, *(("--truth", series) if truth else ()))
+    assert (result.exit_code, result.stderr) == (0, f"{film}: written\n")
+    with Image.open(film) as image:
+        assert image.n_frames == 3
+        first = np.asarray(image.convert("RGB"))
+        image.seek(2)
+        assert (np.asarray(image.convert("RGB")) != first).any()
+
+
+def test_a_film_as_mp4_says_what_it_needs(forecast, series, tmp_path, monkeypatch):
+    from forecast_cli.plots import maps
+
+    monkeypatch.setattr(maps.FFMpegWriter, "isAvailable", lambda: False)
+    result = forecast("plot", series, "-o", tmp_path / "film.mp4")
+    assert (result.exit_code, result.stderr.count("\n")) == (7, 1)
+    assert "ffmpeg" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (("--what", "scores"), "can be drawn fields or animation"),
+        (("--truth", "x.nc"), "is no forecast"),
+        (("--rate", "0"), "at least 1"),
+    ],
+)
+def test_a_picture_that_does_not_suit_the_file_is_refused(forecast, series, tmp_path, what, message):
+    result = forecast("plot", series, "-o", tmp_path / "p.png", *what)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr
+
+
+def test_one_odd_cell_does_not_take_the_colours_from_all_others(forecast, figures, tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 40, 50))
+    values[0, 3, 3], values[1, 5, 5] = 1e6, np.nan
+    xr.Dataset({"u": (("time", "y", "x"), values)}, {"time": [0.0, 1.0]}).to_netcdf(tmp_path / "odd.nc")
+    assert forecast("plot", tmp_path / "odd.nc", "-o", tmp_path / "p.png").exit_code == 0
+    mesh = figures[0].axes[0].collections[0]
+    assert 2 < mesh.get_clim()[1] < 5
+    assert mesh.get_clim()[0] == -mesh.get_clim()[1]
+
+
+def test_coastlines_on_disk_are_drawn_where_the_file_counts_its_longitudes(monkeypatch):
+    from forecast_cli.plots import coastlines
+
+    coast = (np.array([-10.0, 0.0, 5.0]), np.array([50.0, 55.0, 58.0]))
+    monkeypatch.setattr(coastlines, "_lines", lambda _: [coast])
+    (eastern,) = coastlines.coastlines((340.0, 370.0), (45.0, 60.0))
+    assert eastern[0].tolist() == [350.0, 360.0, 365.0]
+    assert list(coastlines.coastlines((100.0, 120.0), (45.0, 60.0))) == []
+    assert list(coastlines.coastlines((-20.0, 10.0), (10.0, 20.0))) == []

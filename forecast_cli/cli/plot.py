@@ -1,17 +1,37 @@
 """forecast plot"""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forecast_cli.cli import shared
 from forecast_cli.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from forecast_cli.plots import Picture
+
+SHOWN = 4
+"""Columns of a picture that nobody has chosen."""
+
+
+PICTURES = {
+    "run": ("training",),
+    "scores": ("scores", "spectra"),
+    "forecast": ("fields", "animation"),
+    "data": ("fields", "animation"),
+}
+"""What can be drawn of each kind of file; the first is drawn unless another is asked for."""
+FILM_FRAMES = 120
+"""The most frames of a film that nobody has chosen."""
+
 
 def plot(
-    file: Annotated[str, typer.Argument(help="Scores, a forecast, or a data file.")],
+    file: Annotated[str, typer.Argument(help="Scores, a forecast, a run directory, or a data file.")],
     output: shared.Output,
+    what: Annotated[
+        str | None, typer.Option(help="fields, animation, scores, spectra or training. [default: what suits the file]")
+    ] = None,
     truth: Annotated[
         list[str] | None, typer.Option("--truth", help="For a forecast: the truth, to draw truth, forecast and error.")
     ] = None,
@@ -19,89 +39,107 @@ def plot(
     start: Annotated[int, typer.Option(help="Which forecast (or sample) of the file, from 0; -1 is the last.")] = 0,
     lead: Annotated[
         str | None,
-        typer.Option(help="Steps (of a data file: frames) to draw, such as 1,6,24. [default: five, spread evenly]"),
+        typer.Option(help="Steps (of a data file: frames) to draw, such as 1,6,24. [default: some, spread evenly]"),
     ] = None,
+    rate: Annotated[int, typer.Option(help="Frames a second of a film.")] = 6,
     dims: shared.Dims = None,
     select: shared.Select = None,
     overwrite: shared.Overwrite = False,
 ) -> None:
-    """Draw the picture that suits a file: scores against lead time, a forecast beside the truth, or fields."""
+    """Draw the picture that suits a file: scores, fields beside the truth, training curves; .gif and .mp4 are films."""
+    from forecast_cli import plots
     from forecast_cli.data.output import refuse_overwrite
 
     refuse_overwrite(output, overwrite)
-    options = {"dims": shared.dims_of(dims), "select": shared.assignments(select, "--select")}
     kind = _kind(file)
-    if kind == "scores":
-        _plot_scores(file, output, overwrite)
-    elif kind == "forecast":
-        _plot_forecast(Path(file), truth, output, overwrite, variable=variable, start=start, lead=lead, options=options)
+    what = what or ("animation" if output.suffix.lower() in (".gif", ".mp4") else PICTURES[kind][0])
+    if what not in PICTURES[kind]:
+        raise ConfigError(f"--what {what}: of {file} can be drawn {' or '.join(PICTURES[kind])}.")
+    if rate < 1:
+        raise ConfigError(f"--rate {rate}: expected at least 1.")
+    options = {"dims": shared.dims_of(dims), "select": shared.assignments(select, "--select")}
+    if kind == "run":
+        plots.plot_training(Path(file), output, overwrite=overwrite)
+    elif kind == "scores":
+        _plot_scores(file, output, what, lead, overwrite)
     else:
-        _plot_fields(file, output, overwrite, variable=variable, start=start, lead=lead, options=options)
+        film = what == "animation"
+        made = _of_forecast if kind == "forecast" else _of_fields
+        picture = made(file, truth, variable, start, lead, FILM_FRAMES if film else SHOWN, options)
+        if film:
+            plots.animate(picture, output, rate=rate, overwrite=overwrite)
+        else:
+            plots.plot_fields(picture, output, overwrite=overwrite)
     shared.say(f"{output}: written")
 
 
-def _kind(file: str) -> str | None:
-    """What `forecast` says of a file that it wrote; None for other files."""
+def _kind(file: str) -> str:
+    """Which of PICTURES a file is: a run directory, what `forecast` says of a file that it wrote, else data."""
     import xarray as xr
 
+    if (Path(file) / "config.toml").exists():
+        return "run"
     try:
         with xr.open_dataset(file, engine="netcdf4", decode_times=False) as dataset:
-            kind: str | None = dataset.attrs.get("forecast_kind")
-            return kind
+            return str(dataset.attrs.get("forecast_kind", "data"))
     except (OSError, ValueError, RuntimeError):
-        return None  # open_fields knows more kinds of files, and says what is wrong
+        return "data"  # open_fields knows more kinds of files, and says what is wrong
 
 
-def _plot_scores(file: str, output: Path, overwrite: bool) -> None:
+def _plot_scores(file: str, output: Path, what: str, lead: str | None, overwrite: bool) -> None:
     import xarray as xr
 
     from forecast_cli import plots
 
     with xr.open_dataset(file, engine="netcdf4") as dataset:
-        plots.plot_scores(dataset, output, overwrite=overwrite)
+        if what == "scores":
+            plots.plot_scores(dataset, output, overwrite=overwrite)
+            return
+        leads = [step - 1 for step in _steps(lead, dataset.sizes["lead_time"], 1, SHOWN)] if lead else None
+        plots.plot_spectra(dataset, output, leads=leads, overwrite=overwrite)
 
 
-def _plot_forecast(
-    file: Path,
+def _of_forecast(
+    file: str,
     truth: list[str] | None,
-    output: Path,
-    overwrite: bool,
-    *,
     variable: str | None,
     start: int,
     lead: str | None,
+    most: int,
     options: dict[str, Any],
-) -> None:
+) -> "Picture":
     from forecast_cli import plots
     from forecast_cli.data.forecasts import open_forecast
     from forecast_cli.evaluation import open_truth, truth_of
 
-    forecast = open_forecast(file)
+    forecast = open_forecast(Path(file))
     name = _one_of(variable, forecast.variables)
-    leads = [step - 1 for step in _steps(lead, forecast.leads, first=1)]
+    leads = [step - 1 for step in _steps(lead, forecast.leads, 1, most)]
     row = _position(start, forecast.dataset.sizes[forecast.outer], "--start")
     known = truth_of(forecast, open_truth(forecast, truth, **options), name, row, leads) if truth else None
-    plots.plot_forecast(forecast, known, output, variable=name, start=row, leads=leads, overwrite=overwrite)
+    return plots.of_forecast(forecast, known, variable=name, start=row, leads=leads)
 
 
-def _plot_fields(
+def _of_fields(
     file: str,
-    output: Path,
-    overwrite: bool,
-    *,
+    truth: list[str] | None,
     variable: str | None,
     start: int,
     lead: str | None,
+    most: int,
     options: dict[str, Any],
-) -> None:
+) -> "Picture":
     from forecast_cli import plots
     from forecast_cli.data.fields import open_fields
 
-    fields = open_fields([file], variables=[variable] if variable else (), **options)
+    if truth:
+        raise ConfigError(f"--truth: {file} is no forecast to compare with it.")
+    fields = open_fields([file], variables=[variable] if variable else (), static=True, **options)
+    shared.note(fields)
     name = _one_of(variable, fields.names)
-    frames = _steps(lead, fields.frames, first=0)
+    frames = _steps(lead, fields.frames, 0, most)
     sample = _position(start, fields.samples, "--start")
-    plots.plot_fields(fields, output, variable=name, sample=sample, frames=frames, overwrite=overwrite)
+    return plots.of_fields(fields, variable=name, sample=sample, frames=frames)
 
 
 def _one_of(wanted: str | None, known: tuple[str, ...]) -> str:
@@ -116,11 +154,11 @@ def _position(index: int, size: int, option: str) -> int:
     return index % size
 
 
-def _steps(text: str | None, count: int, *, first: int) -> list[int]:
-    """The steps that the user lists, or up to five spread evenly from the first to the last."""
+def _steps(text: str | None, count: int, first: int, most: int) -> list[int]:
+    """The steps that the user lists, or up to `most` spread evenly from the first to the last."""
     last = count - 1 + first
     if text is None:
-        number = min(5, count)
+        number = min(most, count)
         return [first + round(i * (count - 1) / max(1, number - 1)) for i in range(number)]
     try:
         steps = [int(part) for part in text.split(",")]

@@ -59,10 +59,23 @@ def open_inputs(config: DataConfig, fields: Fields, cycles: Cycles | None = None
     """
     made = _places(config.coordinates, fields)
     static = made | {_label(text): _static_source(text, fields) for text in config.static}
-    clocks = {name: clock for kind in config.calendar_features for name, clock in _clocks(kind, fields.times).items()}
-    forcing = clocks | _usual(config.climatology_features, fields, cycles or {})
+    cycles = cycles or {}
+    hands = _resolved(config.calendar_features, {"hour": "hour", "dayofyear": "month"}, cycles)
+    clocks = {name: clock for kind in hands for name, clock in _clocks(kind, fields.times).items()}
+    usual = _resolved(config.climatology_features, {"hour": "hour", "month": "month"}, cycles)
+    forcing = clocks | _usual(usual, fields, cycles)
     forcing |= {_label(text): _forcing_source(text, fields) for text in config.forcing}
     return Inputs(static, forcing, frozenset([*made, *clocks]))
+
+
+def _resolved(wanted: Sequence[str], choices: Mapping[str, str], cycles: Cycles) -> list[str]:
+    """The features asked for, `auto` being each of `choices` whose cycle the training part has."""
+    return [
+        kind
+        for name in wanted
+        for kind in (choices if name == "auto" else [name])
+        if name != "auto" or choices[kind] in cycles
+    ]
 
 
 def _label(reference: str) -> str:

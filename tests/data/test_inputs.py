@@ -49,6 +49,26 @@ def test_the_day_of_the_year_turns_once_a_year_of_the_calendar(tmp_path, calenda
     assert (sine[days], cosine[days]) == (sine[0], cosine[0])
 
 
+@pytest.mark.parametrize(
+    ("cycles", "names"),
+    [
+        ((), []),
+        (
+            ("hour",),
+            ["sine of the hour of the day", "cosine of the hour of the day", "t2m by hour", "change of t2m by hour"],
+        ),
+        (
+            ("month",),
+            ["sine of the day of the year", "cosine of the day of the year", "t2m by month", "change of t2m by month"],
+        ),
+    ],
+)
+def test_auto_takes_the_features_that_the_training_part_has(fields, cycles, names):
+    config = DataConfig(calendar_features=("auto",), climatology_features=("auto",))
+    found = {kind: np.zeros((24, 1, HEIGHT, WIDTH)) for kind in cycles}
+    assert list(open_inputs(config, fields, found).forcing) == names
+
+
 def test_a_clock_needs_dates(tmp_path):
     xr.Dataset({"u": (("time", "y", "x"), travelling_wave(20, 4, 4))}).to_netcdf(tmp_path / "u.nc")
     with pytest.raises(ConfigError, match=r"calendar_features = hour: the times of the data are plain numbers"):

@@ -1,0 +1,15 @@
+"""Pictures of scores, spectra, trainings and fields."""
+
+from forecast_cli.plots.curves import plot_scores, plot_spectra, plot_training
+from forecast_cli.plots.maps import Picture, animate, of_fields, of_forecast, plot_fields
+
+__all__ = [
+    "Picture",
+    "animate",
+    "of_fields",
+    "of_forecast",
+    "plot_fields",
+    "plot_scores",
+    "plot_spectra",
+    "plot_training",
+]
