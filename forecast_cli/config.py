@@ -82,7 +82,7 @@ class DataConfig(Section):
     calendar_features: Annotated[
         tuple[Literal["auto", "hour", "dayofyear"], ...], BeforeValidator(_comma_separated)
     ] = ()
-    """Hour of the day and day of the year of the frame to be forecast, as sine and cosine; auto takes what the training part resolves and covers."""
+    """Hour of the day and day of the year of the frame to be forecast, as sine and cosine; auto: what the training part has."""
     climatology_features: Annotated[
         tuple[Literal["auto", "hour", "dayofyear", "month"], ...], BeforeValidator(_comma_separated)
     ] = ()
