@@ -15,7 +15,8 @@ from forecast_cli.checkpoint import SavedModel
 from forecast_cli.config import config_toml
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.inputs import Inputs, open_inputs
-from forecast_cli.data.output import NetCDFWriter
+from forecast_cli.data.naming import Renaming, names_of
+from forecast_cli.data.output import Writer, open_writer
 from forecast_cli.domain import Axis, Domain
 from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
 from forecast_cli.models import ForecastModel, State
@@ -158,13 +159,14 @@ def roll_out(
     context: int,
     steps: int,
     inputs: Inputs | None = None,
+    naming: str = "cf",
     batch_size: int = 16,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Forecast from every start and write the result to `path`, block by block.
 
-    inputs: the further inputs, None for those that the run recorded.
+    naming: "cf" or "weatherbench2". inputs: the further inputs, None for those that the run recorded.
     progress: called with (frames written, frames in all).
     Raises DivergedError if a forecast leaves the finite numbers; nothing is then written.
     """
@@ -174,7 +176,9 @@ def roll_out(
     device = saved.model.mean.device
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
     done = 0
-    with NetCDFWriter(path, overwrite=overwrite) as file:
+    names = names_of(naming, fields)
+    with open_writer(path, overwrite=overwrite) as opened:
+        file = Renaming(opened, names)
         _lay_out(file, saved, fields, starts, context=context, steps=steps)
         for first in range(0, len(starts), batch_size):
             batch = starts[first : first + batch_size]
@@ -244,14 +248,14 @@ def _require_finite(model: ForecastModel, fields: Tensor, lead: int, steps: int)
         )
 
 
-def _write(file: NetCDFWriter, fields: Fields, values: np.ndarray, *, rows: slice, leads: slice) -> None:
+def _write(file: Writer, fields: Fields, values: np.ndarray, *, rows: slice, leads: slice) -> None:
     grid = [fields.dataset.sizes[name] for name in fields.grid_dims]
     for channel, name in enumerate(fields.names):
         file.write(name, (rows, leads), values[:, :, channel].reshape(*values.shape[:2], *grid))
 
 
 def _lay_out(
-    file: NetCDFWriter,
+    file: Writer,
     saved: SavedModel,
     fields: Fields,
     starts: Sequence[Start],
@@ -284,7 +288,7 @@ def _lay_out(
     )
 
 
-def _lay_out_times(file: NetCDFWriter, fields: Fields, starts: Sequence[Start], steps: int) -> str:
+def _lay_out_times(file: Writer, fields: Fields, starts: Sequence[Start], steps: int) -> str:
     """Write init_time, lead_time, valid_time and the sample numbers; returns the dimension of the starts."""
     times, roles = fields.times, fields.roles
     inits, leads = [start.init for start in starts], np.arange(1, steps + 1)
@@ -309,7 +313,7 @@ def _lay_out_times(file: NetCDFWriter, fields: Fields, starts: Sequence[Start], 
     return outer
 
 
-def _lay_out_variables(file: NetCDFWriter, saved: SavedModel, fields: Fields, outer: dict[str, int]) -> None:
+def _lay_out_variables(file: Writer, saved: SavedModel, fields: Fields, outer: dict[str, int]) -> None:
     """Create each variable on (starts, lead_time, grid), and write its climatology beside it."""
     grid = {name: fields.dataset.sizes[name] for name in fields.grid_dims}
     auxiliary = [name for name in fields.spatial_coordinates() if name not in grid]

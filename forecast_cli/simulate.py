@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from forecast_cli.data.output import FieldType, NetCDFWriter
+from forecast_cli.data.output import FieldType, open_writer
 from forecast_cli.equations.navier_stokes import NavierStokes, coarsened, random_vorticity
 from forecast_cli.errors import ConfigError, DivergedError
 
@@ -64,7 +64,7 @@ def simulate_navier_stokes(
     flow = NavierStokes(plan.grid, plan.viscosity, dtype=plan.dtype, device=plan.device)
     dtype: FieldType = "f8" if plan.dtype == torch.float64 else "f4"
 
-    with NetCDFWriter(path, overwrite=overwrite) as file:
+    with open_writer(path, overwrite=overwrite) as file:
         file.attributes(
             {
                 "title": "Two-dimensional Navier-Stokes flow on the unit torus",

@@ -75,23 +75,22 @@ def plot(
 
 def _kind(file: str) -> str:
     """Which of PICTURES a file is: a run directory, what `forecast` says of a file that it wrote, else data."""
-    import xarray as xr
+    from forecast_cli.data.forecasts import open_written
 
     if (Path(file) / "config.toml").exists():
         return "run"
     try:
-        with xr.open_dataset(file, engine="netcdf4", decode_times=False) as dataset:
+        with open_written(Path(file)) as dataset:
             return str(dataset.attrs.get("forecast_kind", "data"))
-    except (OSError, ValueError, RuntimeError):
+    except DataError:
         return "data"  # open_fields knows more kinds of files, and says what is wrong
 
 
 def _plot_scores(file: str, output: Path, what: str, lead: str | None, overwrite: bool) -> None:
-    import xarray as xr
-
     from forecast_cli import plots
+    from forecast_cli.data.forecasts import open_written
 
-    with xr.open_dataset(file, engine="netcdf4") as dataset:
+    with open_written(Path(file)) as dataset:
         if what == "scores":
             plots.plot_scores(dataset, output, overwrite=overwrite)
             return

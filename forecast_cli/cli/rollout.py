@@ -33,12 +33,16 @@ def rollout(
     forcing: shared.Forcing = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
+    naming: Annotated[
+        str,
+        typer.Option(help="cf, or weatherbench2: time, prediction_timedelta, latitude, longitude, 2m_temperature, ..."),
+    ] = "cf",
     batch_size: Annotated[int, typer.Option(help="Forecasts computed together.")] = 16,
     device: shared.Device = "auto",
     overwrite: shared.Overwrite = False,
     json_: shared.Json = False,
 ) -> None:
-    """Forecast from a trained model, closed loop, and write NetCDF.
+    """Forecast from a trained model, closed loop, and write NetCDF, or Zarr to a name that ends in .zarr.
 
     Trajectories start after their first frames; a long series starts regularly in its test part.
     Mask, static fields and forcing are those of the training; name them again where they lie elsewhere.
@@ -90,6 +94,7 @@ def rollout(
             context=context,
             steps=steps,
             inputs=inputs,
+            naming=naming,
             batch_size=batch_size,
             overwrite=overwrite,
             progress=progress,

@@ -12,7 +12,7 @@ import xarray as xr
 from forecast_cli.data import selecting
 from forecast_cli.data.files import Opened, expand, open_place
 from forecast_cli.data.grid import axis_of, kind_of, without_repeated_longitude
-from forecast_cli.data.joining import beside, in_order, join, only
+from forecast_cli.data.joining import beside, bounds_of, in_order, join, only
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest, role_of
 from forecast_cli.data.times import TimeAxis, time_axis, without_times
 from forecast_cli.domain import Domain, Variable
@@ -113,13 +113,16 @@ class Fields:
         return frames
 
     def spatial_coordinates(self) -> dict[str, xr.Variable]:
-        """The file's coordinates that depend on the grid alone, to be carried to the output."""
-        grid = set(self.grid_dims)
-        return {
-            str(name): c.variable.transpose(*(d for d in self.grid_dims if d in c.dims))
-            for name, c in self.dataset.coords.items()
-            if set(c.dims) <= grid and str(name) != self.times.name
-        }
+        """The file's coordinates that depend on the grid alone, with the bounds of cells, to be carried to the output."""
+        grid, found = set(self.grid_dims), {}
+        for name, coordinate in self.dataset.coords.items():
+            if not set(coordinate.dims) <= grid or str(name) == self.times.name:
+                continue
+            found[str(name)] = coordinate.variable.transpose(*(d for d in self.grid_dims if d in coordinate.dims))
+            edges = bounds_of(coordinate)
+            if edges and edges in self.dataset.coords:
+                found[edges] = self.dataset[edges].variable
+        return found
 
 
 def open_fields(
@@ -282,7 +285,7 @@ def _fields(
         grid=grid,
         boundary=boundary,
     )
-    ordered = dataset[list(names)].transpose(*order, missing_dims="ignore")
+    ordered = dataset.transpose(*order, ..., missing_dims="ignore")
     return Fields(ordered, roles, times, domain, squeezed, source, reading, places, notes)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.data.fields import Reading
+from forecast_cli.data.naming import with_our_names
 from forecast_cli.errors import DataError
 
 
@@ -64,16 +65,25 @@ class ForecastFile:
         return read_values(self.dataset[name].variable.isel(index), str(self.path))
 
 
-def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
-    """Open a forecast file lazily; DataError if it is not one."""
+def open_written(path: Path) -> xr.Dataset:
+    """Open a file that `forecast` wrote, NetCDF or Zarr, lazily; DataError if it cannot be read."""
+    # A plain number of days or seconds stays a number; lead_time says itself that it is a duration.
+    durations = xr.coders.CFTimedeltaCoder(decode_via_units=False)
     try:
-        # A plain number of days or seconds stays a number; lead_time says itself that it is a duration.
-        durations = xr.coders.CFTimedeltaCoder(decode_via_units=False)
-        dataset = xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
+        if path.is_dir():
+            return xr.open_zarr(path, chunks=None, decode_timedelta=durations)
+        return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
+    except ImportError as error:
+        raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.") from error
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: not a readable NetCDF file ({str(error).splitlines()[0]}).") from error
+
+
+def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
+    """Open a forecast file lazily; DataError if it is not one."""
+    dataset = with_our_names(open_written(path))
     if dataset.attrs.get("forecast_kind") != "forecast":
         raise DataError(f"{path}: not a forecast that `forecast rollout` wrote.")
     variables = tuple(str(dataset.attrs["forecast_variables"]).split())

@@ -21,7 +21,13 @@ def only(dataset: xr.Dataset, names: Sequence[str], source: str) -> xr.Dataset:
         for name in beside
         if dataset[name].ndim == 1 or (dataset[name].ndim == 2 and role_by_attributes(dataset[name]) in ("y", "x"))
     ]
-    return dataset[[*names, *along]].set_coords(along)
+    edges = [name for name in map(bounds_of, dataset.coords.values()) if name in dataset.variables]
+    return dataset[[*names, *along, *edges]].set_coords([*along, *edges])
+
+
+def bounds_of(coordinate: xr.DataArray) -> str | None:
+    """The name of the variable that holds the edges of a coordinate's cells, as CF says."""
+    return coordinate.attrs.get("bounds") or coordinate.encoding.get("bounds")
 
 
 def join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:

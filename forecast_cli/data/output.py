@@ -1,4 +1,4 @@
-"""Writing NetCDF so that a file under its final name is always whole.
+"""Writing NetCDF (or Zarr) so that a file under its final name is always whole.
 
 A `NetCDFWriter` writes to `<name>.partial`, syncs block by block, and takes the final name only when
 everything is on disk. A failure leaves neither a final file nor a partial one.
@@ -7,11 +7,11 @@ everything is on disk. A failure leaves neither a final file nor a partial one.
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import netCDF4
 import numpy as np
@@ -24,7 +24,7 @@ FieldType = Literal["f4", "f8"]
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn what a full disk or a forbidden folder raises into one line."""
     try:
         yield
@@ -35,7 +35,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def refuse_overwrite(path: Path, overwrite: bool) -> None:
     """Raise OutputError if `path` exists and may not be replaced, or its folder does not exist."""
-    if path.is_dir():
+    if path.is_dir() and not _is_store(path):
         raise OutputError(f"{path} is a folder; expected a file name.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
@@ -43,10 +43,15 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: its folder does not exist. Create it first: mkdir -p {path.absolute().parent}")
 
 
+def _is_store(path: Path) -> bool:
+    """Whether a folder is a Zarr store, and is asked for as one."""
+    return path.suffix == ".zarr" and any((path / name).exists() for name in (".zgroup", "zarr.json"))
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, or leave it as it was."""
     partial = path.with_name(path.name + ".partial")
-    with _writing(path):
+    with writing(path):
         try:
             with partial.open("wb") as file:
                 file.write(content)
@@ -65,6 +70,33 @@ def provenance() -> dict[str, str]:
     return {"Conventions": "CF-1.11", "source": f"forecast_cli {__version__}", "history": f"{now} {command}"}
 
 
+class Writer(Protocol):
+    """What `NetCDFWriter` and `ZarrWriter` have in common."""
+
+    def attributes(self, values: Mapping[str, Any]) -> None: ...
+    def coordinate(self, name: str, variable: xr.Variable) -> None: ...
+    def field(
+        self,
+        name: str,
+        dimensions: Mapping[str, int],
+        attributes: Mapping[str, Any],
+        *,
+        chunks: tuple[int, ...] | None = None,
+        dtype: FieldType = "f4",
+    ) -> None: ...
+    def write(self, name: str, index: tuple[Any, ...], values: np.ndarray) -> None: ...
+    def sync(self) -> None: ...
+
+
+def open_writer(path: Path, *, overwrite: bool = False) -> AbstractContextManager[Writer]:
+    """A writer of Zarr for names that end in .zarr, else of NetCDF."""
+    if path.suffix == ".zarr":
+        from forecast_cli.data.zarr_output import ZarrWriter
+
+        return ZarrWriter(path, overwrite=overwrite)
+    return NetCDFWriter(path, overwrite=overwrite)
+
+
 class NetCDFWriter:
     """A NetCDF-4 file in the making; use it as a context manager.
 
@@ -78,7 +110,7 @@ class NetCDFWriter:
 
     def __enter__(self) -> "NetCDFWriter":
         try:
-            with _writing(self.path):
+            with writing(self.path):
                 self._file = netCDF4.Dataset(self.partial, "w", format="NETCDF4")
             self.attributes(provenance())
         except BaseException:
@@ -88,7 +120,7 @@ class NetCDFWriter:
 
     def attributes(self, values: Mapping[str, Any]) -> None:
         """Set global attributes."""
-        with _writing(self.path):
+        with writing(self.path):
             self._file.setncatts(dict(values))
 
     def coordinate(self, name: str, variable: xr.Variable) -> None:
@@ -99,7 +131,7 @@ class NetCDFWriter:
         values = np.asarray(encoded.values)
         if values.dtype.kind in "OUS":
             values = values.astype(object)
-        with _writing(self.path):
+        with writing(self.path):
             for dimension, size in encoded.sizes.items():
                 if dimension not in self._file.dimensions:
                     self._file.createDimension(str(dimension), size)
@@ -118,7 +150,7 @@ class NetCDFWriter:
         dtype: FieldType = "f4",
     ) -> None:
         """Create a variable to be filled block by block; missing dimensions are created."""
-        with _writing(self.path):
+        with writing(self.path):
             for dimension, size in dimensions.items():
                 if dimension not in self._file.dimensions:
                     self._file.createDimension(dimension, size)
@@ -137,21 +169,21 @@ class NetCDFWriter:
 
     def write(self, name: str, index: tuple[Any, ...], values: np.ndarray) -> None:
         """Fill `name[index]`; NaN becomes the fill value."""
-        with _writing(self.path):
+        with writing(self.path):
             target = self._file.variables[name]
             missing = np.isnan(values)
             target[index] = np.ma.masked_array(values, missing) if missing.any() else values
 
     def sync(self) -> None:
         """Hand what is written so far to the disk."""
-        with _writing(self.path):
+        with writing(self.path):
             self._file.sync()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with _writing(self.path):
+            with writing(self.path):
                 self._file.close()
                 if kind is None:
                     with self.partial.open("rb") as file:
@@ -166,7 +198,7 @@ class NetCDFWriter:
 
 def write_dataset(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:
     """Write a small dataset whole, with the attributes of `provenance`."""
-    with NetCDFWriter(path, overwrite=overwrite) as file:
+    with open_writer(path, overwrite=overwrite) as file:
         file.attributes(dataset.attrs)
         for name, variable in dataset.variables.items():
             file.coordinate(str(name), variable)
