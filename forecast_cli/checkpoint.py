@@ -91,7 +91,7 @@ def load_model(run: Path, device: torch.device | str = "cpu") -> SavedModel:
     """
     if not run.is_dir():
         raise CheckpointError(f"{run}: no such run directory.")
-    description = _description(run)
+    description = describe_run(run)
     try:
         config = RunConfig.model_validate(description["config"])
         domain = Domain.from_json(description["domain"])
@@ -133,7 +133,8 @@ def load_weights(run: Path, model: ForecastModel) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _description(run: Path) -> dict[str, Any]:
+def describe_run(run: Path) -> dict[str, Any]:
+    """What model.json says. Raises CheckpointError where it is missing or damaged."""
     path = run / DESCRIPTION
     try:
         description = json.loads(path.read_text("utf-8"))

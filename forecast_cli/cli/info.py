@@ -4,21 +4,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast_cli.cli import shared
+from forecast_cli.cli import describe, shared
 
 if TYPE_CHECKING:
     from forecast_cli.data.fields import Fields
 
 
 def info(
-    files: Annotated[list[str], typer.Argument(help=shared.DATA_HELP)],
+    files: Annotated[list[str], typer.Argument(help=f"{shared.DATA_HELP} Or a run, a forecast, scores.")],
     variable: shared.Variables = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
     time_as_steps: shared.TimeAsSteps = False,
     json_: shared.Json = False,
 ) -> None:
-    """Print what was understood of data files: variables, dimensions, times, grid, missing values."""
+    """Print what was understood of data files, or what made a run, a forecast or scores."""
+    told = describe.described(files[0]) if len(files) == 1 else None
+    if told:
+        _print(told, files[0], json_)
+        return
     from forecast_cli.data.fields import open_fields
 
     fields = open_fields(
@@ -51,8 +55,16 @@ def info(
         ("boundary", f"{found['boundary']} (chosen by model.boundary = auto)"),
         ("in memory", shared.size(found["bytes"])),
     ]
-    typer.echo(found["source"])
-    for name, text in rows:
+    _print(dict(rows), found["source"], as_json=False)
+
+
+def _print(told: dict[str, Any], place: str, as_json: bool) -> None:
+    """Facts line by line, without the empty ones."""
+    if as_json:
+        shared.print_json({"source": place} | told)
+        return
+    typer.echo(place)
+    for name, text in told.items():
         if text:
             typer.echo(f"  {name:<11}{text}")
 

@@ -48,10 +48,11 @@ def plot(
 ) -> None:
     """Draw the picture that suits a file: scores, fields beside the truth, training curves; .gif and .mp4 are films."""
     from forecast_cli import plots
+    from forecast_cli.data.forecasts import kind_of
     from forecast_cli.data.output import refuse_overwrite
 
     refuse_overwrite(output, overwrite)
-    kind = _kind(file)
+    kind = kind_of(file)
     what = what or ("animation" if output.suffix.lower() in (".gif", ".mp4") else PICTURES[kind][0])
     if what not in PICTURES[kind]:
         raise ConfigError(f"--what {what}: of {file} can be drawn {' or '.join(PICTURES[kind])}.")
@@ -71,19 +72,6 @@ def plot(
         else:
             plots.plot_fields(picture, output, overwrite=overwrite)
     shared.say(f"{output}: written")
-
-
-def _kind(file: str) -> str:
-    """Which of PICTURES a file is: a run directory, what `forecast` says of a file that it wrote, else data."""
-    from forecast_cli.data.forecasts import open_written
-
-    if (Path(file) / "config.toml").exists():
-        return "run"
-    try:
-        with open_written(Path(file)) as dataset:
-            return str(dataset.attrs.get("forecast_kind", "data"))
-    except DataError:
-        return "data"  # open_fields knows more kinds of files, and says what is wrong
 
 
 def _plot_scores(file: str, output: Path, what: str, lead: str | None, overwrite: bool) -> None:

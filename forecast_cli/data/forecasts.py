@@ -65,6 +65,18 @@ class ForecastFile:
         return read_values(self.dataset[name].variable.isel(index), str(self.path))
 
 
+def kind_of(place: str) -> str:
+    """ "run" for a run directory, what `forecast` says of a file that it wrote ("forecast", "scores"), else "data"."""
+    path = Path(place)
+    if (path / "config.toml").exists():
+        return "run"
+    try:
+        with open_written(path) as dataset:
+            return str(dataset.attrs.get("forecast_kind", "data"))
+    except DataError:
+        return "data"  # other rooms know more kinds of files, and say what is wrong
+
+
 def open_written(path: Path) -> xr.Dataset:
     """Open a file that `forecast` wrote, NetCDF or Zarr, lazily; DataError if it cannot be read."""
     # A plain number of days or seconds stays a number; lead_time says itself that it is a duration.

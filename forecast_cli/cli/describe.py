@@ -1,0 +1,114 @@
+"""What `forecast info` tells of the files that `forecast` made: a run, a forecast, scores."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def described(place: str) -> dict[str, Any] | None:
+    """The facts about a run directory, a forecast or a score file, in the order they are told; None for other files."""
+    from forecast_cli.data.forecasts import kind_of
+
+    kind = kind_of(place)
+    if kind == "run":
+        return _run(Path(place))
+    if kind == "forecast":
+        return _forecast(Path(place))
+    return _scores(Path(place)) if kind == "scores" else None
+
+
+def _run(run: Path) -> dict[str, Any]:
+    import csv
+
+    from forecast_cli.checkpoint import METRICS, describe_run, has_state, load_model
+
+    saved, made = load_model(run), describe_run(run)
+    with (run / METRICS).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = next((row for row in rows if int(float(row["epoch"])) == saved.epoch), {})
+    config = saved.config
+    told = {
+        "kind": "run",
+        "model": f"{config.model.name}, {made['parameters']:,} parameters",
+        "made by": f"forecast_cli {made['forecast_cli']}, torch {made['torch']}",
+        "data": ", ".join(config.data.files),
+        "variables": ", ".join(f"{v.name} [{v.units or 'no unit'}]" for v in saved.domain.variables),
+        "grid": f"{saved.domain.shape[1]} x {saved.domain.shape[2]}, {saved.domain.grid}, every {saved.domain.time_step}",
+        "inputs": ", ".join((*saved.domain.static, *saved.domain.forcing)),
+    }
+    for name, part in saved.parts.items():
+        first, last = part["samples"]
+        samples = f", samples {first} to {last - 1}" if last - first > 1 else ""
+        told[name] = f"{part['times'][0]} to {part['times'][1]}{samples}"
+    told |= {
+        "windows": f"{config.data.context} true frames, then {config.data.horizon}",
+        "epochs": f"{len(rows)} of {config.training.epochs}, best {saved.epoch}",
+        "best": ", ".join(
+            f"{key} {float(value):.4g}" for key, value in best.items() if key.endswith("_loss") or "_rmse_" in key
+        ),
+        "resumable": "yes, with --resume auto" if has_state(run) else "no",
+        "weights": saved.sha256,
+    }
+    return told
+
+
+def _forecast(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    from forecast_cli.data.forecasts import open_forecast
+    from forecast_cli.data.times import show
+    from forecast_cli.evaluation import lead_times
+
+    forecast = open_forecast(path)
+    said, inits = forecast.dataset.attrs, np.atleast_1d(forecast.dataset["init_time"].values)
+    leads, unit = lead_times(forecast.dataset)
+    units = {name: forecast.dataset[name].attrs.get("units", "no unit") for name in forecast.variables}
+    return {
+        "kind": "forecast",
+        "model": f"{said['forecast_model']}, epoch {said.get('forecast_epoch', 'unknown')}",
+        "made by": said.get("source", ""),
+        "command": _command(said),
+        "data": said.get("forecast_data", ""),
+        "variables": ", ".join(f"{name} [{unit}]" for name, unit in units.items()),
+        "grid": " x ".join(str(size) for size in forecast.dataset[forecast.variables[0]].shape[2:]),
+        "starts": f"{len(forecast.starts)}, {show(inits[0])} to {show(inits[-1])}",
+        "lead times": f"{len(leads)}, {leads[0]:g} to {leads[-1]:g}" + (f" {unit}" if unit not in ("", "1") else ""),
+        "context": f"{said.get('forecast_context', 'unknown')} true frames",
+        "weights": said.get("forecast_weights_sha256", ""),
+    }
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    from forecast_cli.data.forecasts import open_written
+    from forecast_cli.evaluation import lead_times
+
+    with open_written(path) as dataset:
+        said = dataset.attrs
+        leads, unit = lead_times(dataset)
+        told = {"kind": "scores", "made by": said.get("source", ""), "command": _command(said)}
+        told |= {name: said.get(name, "") for name in ("forecasts", "truth")}
+        told |= {
+            f"{name}s": _listed(dataset, name)
+            for name in ("model", "metric", "variable", "region")
+            if name in dataset.dims
+        }
+        told["lead times"] = f"{len(leads)}, {leads[0]:g} to {leads[-1]:g}" + (
+            f" {unit}" if unit not in ("", "1") else ""
+        )
+        told |= {"starts": str(said["starts"]), "weights": said["weights"], "averaging": said["averaging"]}
+        if "bootstrap" in said:
+            told["intervals"] = f"95 %, {said['bootstrap']} draws of blocks of {said['bootstrap_block']} starts"
+        if "spectrum" in dataset:
+            told["spectra"] = f"{dataset.sizes['wavenumber']} wavenumbers"
+        return told
+
+
+def _listed(dataset: "xr.Dataset", name: str) -> str:
+    return ", ".join(map(str, dataset[name].values))
+
+
+def _command(said: dict[str, Any]) -> str:
+    """The last line of the history: when, and the command."""
+    return str(said.get("history", "")).splitlines()[-1] if said.get("history") else ""
