@@ -105,10 +105,7 @@ class TimeAxis:
         attributes = {"standard_name": "forecast_period", "long_name": "time since the forecast's start"}
         if self.step.unit == "second":
             nanoseconds = np.rint(counts * self.step.amount * 1e9).astype("timedelta64[ns]")
-            unit = next(
-                (u for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if self.step.amount % s == 0),
-                "seconds",
-            )
+            unit, _ = duration_unit(np.array([self.step.amount]))
             return xr.Variable("lead_time", nanoseconds, attributes, {"units": unit, "dtype": "float64"})
         if self.step.unit == "month":
             return xr.Variable(
@@ -202,6 +199,19 @@ class TimeAxis:
         if steps < 1 or abs(steps - round(steps)) > 1e-6:
             raise ConfigError(f"lead time {duration} is not a whole number of time steps of {self.step}.")
         return round(steps)
+
+
+def duration_unit(seconds: np.ndarray) -> tuple[str, int]:
+    """The largest unit, and its seconds, in which durations have four decimals at most: months of 30.4375 days."""
+    units = (("days", 86400), ("hours", 3600), ("minutes", 60))
+    return next(
+        (
+            (u, s)
+            for u, s in units
+            if np.allclose(seconds / s, np.round(seconds / s, 4), rtol=0, atol=1e-9) and seconds.min() >= s
+        ),
+        ("seconds", 1),
+    )
 
 
 def show(value: Any) -> str:

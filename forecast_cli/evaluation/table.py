@@ -8,6 +8,7 @@ import xarray as xr
 
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.forecasts import ForecastFile
+from forecast_cli.data.times import duration_unit
 from forecast_cli.evaluation.resampling import LEVEL
 from forecast_cli.evaluation.spectra import Rings
 from forecast_cli.metrics import METRICS
@@ -92,10 +93,7 @@ def lead_times(dataset: xr.Dataset) -> tuple[list[float], str]:
     if variable.dtype.kind != "m":
         return variable.values.astype(float).tolist(), str(variable.attrs.get("units", "1"))
     seconds = variable.values / np.timedelta64(1, "s")
-    unit, size = next(
-        ((u, s) for u, s in (("days", 86400), ("hours", 3600), ("minutes", 60)) if (seconds % s == 0).all()),
-        ("seconds", 1),
-    )
+    unit, size = duration_unit(seconds)
     return (seconds / size).tolist(), unit
 
 
