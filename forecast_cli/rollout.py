@@ -15,7 +15,7 @@ from forecast_cli.checkpoint import SavedModel
 from forecast_cli.config import config_toml
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.inputs import Inputs, open_inputs
-from forecast_cli.data.naming import Renaming, names_of
+from forecast_cli.data.naming import names_of
 from forecast_cli.data.output import Writer, open_writer
 from forecast_cli.domain import Axis, Domain
 from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
@@ -177,8 +177,7 @@ def roll_out(
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
     done = 0
     names = names_of(naming, fields)
-    with open_writer(path, overwrite=overwrite) as opened:
-        file = Renaming(opened, names)
+    with open_writer(path, overwrite=overwrite, names=names) as file:
         _lay_out(file, saved, fields, starts, context=context, steps=steps)
         for first in range(0, len(starts), batch_size):
             batch = starts[first : first + batch_size]

@@ -1,23 +1,26 @@
 """Writing NetCDF (or Zarr) so that a file under its final name is always whole.
 
-A `NetCDFWriter` writes to `<name>.partial`, syncs block by block, and takes the final name only when
+A `Writer` writes to `<name>.partial`, syncs block by block, and takes the final name only when
 everything is on disk. A failure leaves neither a final file nor a partial one.
 """
 
+import json
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Self
 
 import netCDF4
 import numpy as np
 import xarray as xr
 
 from forecast_cli import __version__
+from forecast_cli.data.naming import translated
 from forecast_cli.errors import OutputError
 
 FieldType = Literal["f4", "f8"]
@@ -70,75 +73,44 @@ def provenance() -> dict[str, str]:
     return {"Conventions": "CF-1.11", "source": f"forecast_cli {__version__}", "history": f"{now} {command}"}
 
 
-class Writer(Protocol):
-    """What `NetCDFWriter` and `ZarrWriter` have in common."""
+class Writer(ABC):
+    """A file in the making; use it as a context manager. It takes its name when everything is on disk.
 
-    def attributes(self, values: Mapping[str, Any]) -> None: ...
-    def coordinate(self, name: str, variable: xr.Variable) -> None: ...
-    def field(
-        self,
-        name: str,
-        dimensions: Mapping[str, int],
-        attributes: Mapping[str, Any],
-        *,
-        chunks: tuple[int, ...] | None = None,
-        dtype: FieldType = "f4",
-    ) -> None: ...
-    def write(self, name: str, index: tuple[Any, ...], values: np.ndarray) -> None: ...
-    def sync(self) -> None: ...
-
-
-def open_writer(path: Path, *, overwrite: bool = False) -> AbstractContextManager[Writer]:
-    """A writer of Zarr for names that end in .zarr, else of NetCDF."""
-    if path.suffix == ".zarr":
-        from forecast_cli.data.zarr_output import ZarrWriter
-
-        return ZarrWriter(path, overwrite=overwrite)
-    return NetCDFWriter(path, overwrite=overwrite)
-
-
-class NetCDFWriter:
-    """A NetCDF-4 file in the making; use it as a context manager.
-
+    names: our names to those in the file, where they differ (`naming.names_of`).
     Raises OutputError where the disk, the folder or the library refuses.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, overwrite: bool = False, names: Mapping[str, str] | None = None) -> None:
         refuse_overwrite(path, overwrite)
-        self.path = path
+        self.path, self.names = path, names or {}
         self.partial = path.with_name(path.name + ".partial")
 
-    def __enter__(self) -> "NetCDFWriter":
+    def __enter__(self) -> Self:
         try:
             with writing(self.path):
-                self._file = netCDF4.Dataset(self.partial, "w", format="NETCDF4")
+                self._open()
             self.attributes(provenance())
+            if self.names:
+                self.attributes({"forecast_names": json.dumps(dict(self.names))})
         except BaseException:
-            self.partial.unlink(missing_ok=True)
+            self._discard()
             raise
         return self
 
     def attributes(self, values: Mapping[str, Any]) -> None:
         """Set global attributes."""
         with writing(self.path):
-            self._file.setncatts(dict(values))
+            self._set_attributes(values)
 
     def coordinate(self, name: str, variable: xr.Variable) -> None:
         """Write a coordinate as xarray holds it (datetimes and cftime included), creating its dimensions."""
         encoded = xr.conventions.encode_cf_variable(variable, name=name)
-        attributes = dict(encoded.attrs)
+        attributes = self._described(encoded.attrs)
         fill_value = attributes.pop("_FillValue", None)
         values = np.asarray(encoded.values)
-        if values.dtype.kind in "OUS":
-            values = values.astype(object)
+        sizes = {translated(str(dimension), self.names): size for dimension, size in encoded.sizes.items()}
         with writing(self.path):
-            for dimension, size in encoded.sizes.items():
-                if dimension not in self._file.dimensions:
-                    self._file.createDimension(str(dimension), size)
-            datatype = str if values.dtype == object else values.dtype
-            target = self._file.createVariable(name, datatype, tuple(map(str, encoded.dims)), fill_value=fill_value)
-            target.setncatts(attributes)
-            target[...] = values
+            self._put(translated(name, self.names), sizes, attributes, values, fill_value)
 
     def field(
         self,
@@ -150,50 +122,143 @@ class NetCDFWriter:
         dtype: FieldType = "f4",
     ) -> None:
         """Create a variable to be filled block by block; missing dimensions are created."""
+        sizes = {translated(dimension, self.names): size for dimension, size in dimensions.items()}
         with writing(self.path):
-            for dimension, size in dimensions.items():
-                if dimension not in self._file.dimensions:
-                    self._file.createDimension(dimension, size)
-            fill_value = np.dtype(dtype).type(netCDF4.default_fillvals[dtype])
-            target = self._file.createVariable(
-                name,
-                dtype,
-                tuple(dimensions),
-                chunksizes=chunks,
-                zlib=True,
-                complevel=1,
-                shuffle=True,
-                fill_value=fill_value,
-            )
-            target.setncatts(dict(attributes))
+            self._create(translated(name, self.names), sizes, self._described(attributes), chunks, dtype)
 
     def write(self, name: str, index: tuple[Any, ...], values: np.ndarray) -> None:
         """Fill `name[index]`; NaN becomes the fill value."""
         with writing(self.path):
-            target = self._file.variables[name]
-            missing = np.isnan(values)
-            target[index] = np.ma.masked_array(values, missing) if missing.any() else values
+            self._fill(translated(name, self.names), index, values)
 
     def sync(self) -> None:
         """Hand what is written so far to the disk."""
         with writing(self.path):
-            self._file.sync()
+            self._flush()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             with writing(self.path):
-                self._file.close()
-                if kind is None:
-                    with self.partial.open("rb") as file:
-                        os.fsync(file.fileno())
-                    self.partial.replace(self.path)
+                self._close(complete=kind is None)
         except OutputError:
             if kind is None:
                 raise
         finally:
-            self.partial.unlink(missing_ok=True)
+            self._discard()
+
+    def _described(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Attributes whose references to other variables follow their names."""
+        found = dict(attributes)
+        for key in {"coordinates", "bounds"} & found.keys():
+            found[key] = " ".join(translated(name, self.names) for name in str(found[key]).split())
+        return found
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Start the partial file."""
+
+    @abstractmethod
+    def _set_attributes(self, values: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def _put(
+        self, name: str, sizes: Mapping[str, int], attributes: Mapping[str, Any], values: np.ndarray, fill_value: Any
+    ) -> None:
+        """Write a variable whole."""
+
+    @abstractmethod
+    def _create(
+        self,
+        name: str,
+        sizes: Mapping[str, int],
+        attributes: Mapping[str, Any],
+        chunks: tuple[int, ...] | None,
+        dtype: FieldType,
+    ) -> None:
+        """Make room for a field."""
+
+    @abstractmethod
+    def _fill(self, name: str, index: tuple[Any, ...], values: np.ndarray) -> None: ...
+
+    @abstractmethod
+    def _flush(self) -> None: ...
+
+    @abstractmethod
+    def _close(self, *, complete: bool) -> None:
+        """Close the partial file and, if it is complete, give it its name."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Remove the partial file if there still is one."""
+
+
+class NetCDFWriter(Writer):
+    """Writes NetCDF-4, fields compressed."""
+
+    def _open(self) -> None:
+        self._file = netCDF4.Dataset(self.partial, "w", format="NETCDF4")
+
+    def _set_attributes(self, values: Mapping[str, Any]) -> None:
+        self._file.setncatts(dict(values))
+
+    def _put(
+        self, name: str, sizes: Mapping[str, int], attributes: Mapping[str, Any], values: np.ndarray, fill_value: Any
+    ) -> None:
+        if values.dtype.kind in "OUS":
+            values = values.astype(object)
+        self._dimensions(sizes)
+        datatype = str if values.dtype == object else values.dtype
+        target = self._file.createVariable(name, datatype, tuple(sizes), fill_value=fill_value)
+        target.setncatts(dict(attributes))
+        target[...] = values
+
+    def _create(
+        self,
+        name: str,
+        sizes: Mapping[str, int],
+        attributes: Mapping[str, Any],
+        chunks: tuple[int, ...] | None,
+        dtype: FieldType,
+    ) -> None:
+        self._dimensions(sizes)
+        fill_value = np.dtype(dtype).type(netCDF4.default_fillvals[dtype])
+        packing: dict[str, Any] = {"chunksizes": chunks, "zlib": True, "complevel": 1, "shuffle": True}
+        target = self._file.createVariable(name, dtype, tuple(sizes), fill_value=fill_value, **packing)
+        target.setncatts(dict(attributes))
+
+    def _dimensions(self, sizes: Mapping[str, int]) -> None:
+        for dimension, size in sizes.items():
+            if dimension not in self._file.dimensions:
+                self._file.createDimension(dimension, size)
+
+    def _fill(self, name: str, index: tuple[Any, ...], values: np.ndarray) -> None:
+        target = self._file.variables[name]
+        missing = np.isnan(values)
+        target[index] = np.ma.masked_array(values, missing) if missing.any() else values
+
+    def _flush(self) -> None:
+        self._file.sync()
+
+    def _close(self, *, complete: bool) -> None:
+        self._file.close()
+        if complete:
+            with self.partial.open("rb") as file:
+                os.fsync(file.fileno())
+            self.partial.replace(self.path)
+
+    def _discard(self) -> None:
+        self.partial.unlink(missing_ok=True)
+
+
+def open_writer(path: Path, *, overwrite: bool = False, names: Mapping[str, str] | None = None) -> Writer:
+    """A writer of Zarr for names that end in .zarr, else of NetCDF."""
+    if path.suffix == ".zarr":
+        from forecast_cli.data.zarr_output import ZarrWriter
+
+        return ZarrWriter(path, overwrite=overwrite, names=names)
+    return NetCDFWriter(path, overwrite=overwrite, names=names)
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:
