@@ -113,6 +113,8 @@ class ModelConfig(Section):
     predict: Literal["state", "tendency"] = "tendency"
     increments: bool = True
     """Give the last change, x_t - x_(t-1), as further input channels."""
+    seasonal_lag: Annotated[int, Field(ge=0)] = 0
+    """Frames of a cycle such as a day: what came one cycle before the frame to be forecast enters too; 0 for none."""
     patch: PositiveInt = 1
     """Cells along each side of a patch, the unit in which the layers work."""
     mlp: Annotated[float, Field(ge=0)] = 0.0

@@ -71,8 +71,8 @@ class Block(nn.Module):
 class RecurrentForecaster(ForecastModel):
     """A stack of recurrent cells behind the contract of `ForecastModel`.
 
-    Inputs of a step: the frame, the change that led to it, where it is missing, static fields, and the
-    forcing of the frame to be predicted.
+    Inputs of a step: the frame, the change that led to it, what came one season before the frame to be predicted,
+    where the frame is missing, static fields, and the forcing of the frame to be predicted.
     """
 
     def __init__(self, config: RunConfig, domain: Domain, cell: CellFactory) -> None:
@@ -81,8 +81,13 @@ class RecurrentForecaster(ForecastModel):
         variables, height, width = domain.shape
         boundary = domain.boundary if options.boundary == "auto" else options.boundary
         self.predict, self.increments, self.state_size = options.predict, options.increments, cell.state_size
+        self.lag = options.seasonal_lag
 
-        channels = variables * (1 + self.increments + self.masked) + len(domain.static) + len(domain.forcing)
+        channels = (
+            variables * (1 + self.increments + 2 * bool(self.lag) + self.masked)
+            + len(domain.static)
+            + len(domain.forcing)
+        )
         self.encoder = PatchEncoder(channels, widths[0], (height, width), options, boundary)
         size = self.encoder.size
         self.blocks = nn.ModuleList(
@@ -126,8 +131,8 @@ class RecurrentForecaster(ForecastModel):
         self, frames: Tensor, state: State | None, static: Tensor | None, forcing: Tensor | None
     ) -> tuple[Tensor, State]:
         """For each of `frames` the prediction of the next one, and the state that has consumed them all."""
-        carried: State = (frames[:, -1],) if self.increments else ()
-        features = over_frames(self.encoder, self._inputs(frames, state, static, forcing))
+        inputs, carried = self._inputs(frames, state, static, forcing)
+        features = over_frames(self.encoder, inputs)
         for block in self.blocks:
             start = len(carried)
             before = state[start : start + self.state_size] if state is not None else None
@@ -140,15 +145,27 @@ class RecurrentForecaster(ForecastModel):
             return self.blank(base + decoded * self.change), carried
         return self.denormalize(decoded), carried
 
-    def _inputs(self, frames: Tensor, state: State | None, static: Tensor | None, forcing: Tensor | None) -> Tensor:
-        """All input channels of each frame, normalised; (batch, time, channels, height, width)."""
-        inputs = [self.normalize(frames)]
+    def _inputs(
+        self, frames: Tensor, state: State | None, static: Tensor | None, forcing: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """All input channels of each frame, normalised, (batch, time, channels, height, width); and what the next call needs.
+
+        Before the first frame of all there was, as far as the model knows, that frame all along.
+        """
+        inputs, carried = [self.normalize(frames)], []
         if self.increments:
             previous = frames[:, :1] if state is None else state[0].unsqueeze(1)
             change = (frames - torch.cat([previous, frames[:, :-1]], dim=1)) / self.change
             inputs.append(filled(change) if self.masked else change)
+            carried.append(frames[:, -1])
+        if self.lag:
+            before = frames[:, :1].expand(-1, self.lag, -1, -1, -1) if state is None else state[len(carried)]
+            record, time = torch.cat([before, frames], dim=1), frames.shape[1]
+            then, after = record[:, :time], record[:, 1 : time + 1]
+            inputs += [filled((after - frames) / self.scale), filled((after - then) / self.change)]
+            carried.append(record[:, -self.lag :])
         if self.masked:
             inputs.append((~frames.isnan()).to(frames.dtype))
         batch, time, _, height, width = frames.shape
         inputs += [given.expand(batch, time, -1, height, width) for given in (static, forcing) if given is not None]
-        return torch.cat(inputs, dim=2)
+        return torch.cat(inputs, dim=2), tuple(carried)

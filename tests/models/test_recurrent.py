@@ -73,6 +73,15 @@ def test_fields_in_one_dimension_are_convolved_along_the_width_alone(name, tiny_
     assert model(torch.randn(2, 4, 1, 1, 9), 3).fields.shape == (2, 3, 1, 1, 9)
 
 
+def test_what_came_one_season_before_the_frame_to_be_forecast_is_an_input(tiny_model, context):
+    """Of the last frame: x(t+1-lag) - x(t) in units of the spread, x(t+1-lag) - x(t-lag) in units of the change."""
+    model = tiny_model("minconvlstm", model__seasonal_lag=4)
+    inputs, _ = model._inputs(context, None, None, None)
+    assert_close(inputs[:, -1, 4:6], (context[:, 3] - context[:, 6]) / model.scale)
+    assert_close(inputs[:, -1, 6:8], (context[:, 3] - context[:, 2]) / model.change)
+    assert_close(inputs[:, 0, 4:8], torch.zeros_like(inputs[:, 0, 4:8]))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_circular_model_commutes_with_shifts(name, tiny_model, context):
     """True for every norm without a weight per cell; the weights of `layer` belong to cells."""
