@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.data import selecting
-from forecast_cli.data.files import Opened, expand, open_place
+from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.grid import axis_of, kind_of, without_repeated_longitude
-from forecast_cli.data.joining import beside, bounds_of, in_order, join, only
-from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest, role_of
+from forecast_cli.data.joining import bounds_of, gather, in_order, place_of
+from forecast_cli.data.roles import Roles, coordinate_of, find_roles
 from forecast_cli.data.times import TimeAxis, time_axis, without_times
 from forecast_cli.domain import Domain, Variable
 from forecast_cli.errors import DataError
@@ -145,16 +145,15 @@ def open_fields(
     Raises DataError, in one line that names file, place and remedy.
     """
     places = expand(files)
-    source = places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"
+    source = place_of(places)
     opened = [open_place(place, time_as_steps=time_as_steps) for place in places]
     notes = tuple(f"{place}: {note}" for file, place in zip(opened, places, strict=True) for note in file.notes)
-    dataset, names = _together(opened, places, tuple(variables), dims or {}, select or {}, source, static)
+    dataset, names, told = gather(opened, places, tuple(variables), dims or {}, select or {}, static=static)
+    notes += told
     roles, _ = find_roles(dataset, names, dims or {}, source, selected=select or ())
     dataset, sorting = (dataset, ()) if time_as_steps else in_order(dataset, roles)
     dataset, repeated = without_repeated_longitude(dataset, roles)
     notes += tuple(f"{source}: {note}" for note in (*sorting, *repeated))
-    if static and not any(roles.time in file.dataset.dims for file in opened):
-        notes += (f"{source}: no time, a static field: an input for --static {places[0]}:{names[0]}",)
     sample = roles.sample or ("sample" if "sample" in dataset.dims else None)
     if sample and (sample not in dataset.coords or not dataset.indexes[sample].is_unique):
         # Numbers that a selection keeps; joined files that each count from 0 are counted on.
@@ -165,94 +164,6 @@ def open_fields(
     chosen = {key: value for key, value in (select or {}).items() if key in squeezed}
     reading = Reading(dict(dims or {}), chosen, time_as_steps)
     return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading, tuple(places), notes)
-
-
-def _together(
-    opened: Sequence[Opened],
-    places: Sequence[str],
-    wanted: tuple[str, ...],
-    dims: Mapping[str, str],
-    select: Mapping[str, str],
-    source: str,
-    static: bool,
-) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """All files as one dataset, and the names of its fields.
-
-    Files with the same variables follow each other, files with different ones stand beside each other.
-    """
-    wanted = wanted or next((file.names for file in opened if file.names), ())
-    groups: dict[tuple[str, ...], list[tuple[xr.Dataset, str]]] = {}
-    for file, place in zip(opened, places, strict=True):
-        here = tuple(name for name in wanted if name in file.dataset.data_vars)
-        if wanted and not here and len(places) > 1 and not groups:
-            continue  # said below, if no file has it
-        names = _choose(file.dataset, here or wanted, dims, place)
-        groups.setdefault(names, []).append((_timed(file.dataset, names, dims, place, static), place))
-    found = tuple(name for names in groups for name in names)
-    if missing := [name for name in wanted if name not in found]:
-        _choose(opened[0].dataset, missing, dims, places[0])
-    if len(groups) > 1 and len(set(found)) < len(found):
-        first, *others = groups
-        lacking = next(name for names in others for name in {*first} ^ {*names})
-        raise DataError(
-            f"{source}: some files have '{lacking}' and others not. Give files of the same variables, or of one each."
-        )
-    joined = []
-    for names, files in groups.items():
-        roles, _ = find_roles(files[0][0], names, dims, files[0][1], selected=select)
-        joined.append(join([only(dataset, names, place) for dataset, place in files], roles, source))
-    dataset = joined[0] if len(joined) == 1 else beside(joined, source)
-    return dataset, wanted or found
-
-
-def _timed(dataset: xr.Dataset, names: Sequence[str], dims: Mapping[str, str], place: str, static: bool) -> xr.Dataset:
-    """The dataset; maps without time, all of whose dimensions are known to be of space, as one frame or refused."""
-    there = [str(dimension) for dimension in dataset[names[0]].dims]
-    if "time" in dims or not {role_of(dataset, dimension) for dimension in there} <= {"y", "x"}:
-        return dataset
-    if static:
-        return dataset.assign({name: dataset[name].expand_dims("time") for name in names})
-    listed = ", ".join(f"--static {place}:{name}" for name in names)
-    raise DataError(
-        f"{place}: '{names[0]}' ({', '.join(there)}) has no time: a static field. Give it beside fields that change, as {listed}."
-    )
-
-
-def _choose(dataset: xr.Dataset, wanted: Sequence[str], dims: Mapping[str, str], source: str) -> tuple[str, ...]:
-    """The variables to forecast: those asked for, or all that share the dimensions of the largest."""
-    fields = {
-        str(name): variable
-        for name, variable in dataset.data_vars.items()
-        if variable.dtype.kind in "fiu" and variable.ndim >= 2
-    }
-    for name in wanted:
-        if name not in dataset.data_vars:
-            raise DataError(
-                f"{source}: no variable '{name}'{nearest(name, fields)}. Variables: {', '.join(fields) or 'none'}."
-            )
-        if name not in fields:
-            raise DataError(
-                f"{source}: variable '{name}' is not a field of numbers over time and space. Fields: {', '.join(fields)}."
-            )
-    if wanted:
-        sets = {frozenset(dataset[name].dims) for name in wanted}
-        if len(sets) > 1:
-            raise DataError(
-                f"{source}: the variables {', '.join(wanted)} have different dimensions: choose some of the same with --variable."
-            )
-        return tuple(wanted)
-    given = set(dims.values()) - {dims.get("sample")}
-    fields = {name: variable for name, variable in fields.items() if given <= set(variable.dims)} or fields
-    if not fields:
-        raise DataError(
-            f"{source}: no variable with at least two dimensions. It has {', '.join(map(str, dataset.data_vars)) or 'none'}."
-        )
-    most = max(variable.ndim for variable in fields.values())
-    largest = [name for name, variable in fields.items() if variable.ndim == most]
-    if len({frozenset(fields[name].dims) for name in largest}) > 1:
-        listed = ", ".join(f"{name}({', '.join(map(str, fields[name].dims))})" for name in largest)
-        raise DataError(f"{source}: fields on different dimensions: {listed}. Choose with --variable.")
-    return tuple(largest)
 
 
 def _fields(
