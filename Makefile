@@ -28,9 +28,10 @@ demo: setup  ## train, roll out and score on simulated and on real fields; pictu
 	$(FORECAST) info $(OUT)/flow.nc
 	$(FORECAST) train $(OUT)/flow.nc --preset navier-stokes --split 45,5,10 --epochs 6 -o $(OUT)/flow_run
 	$(FORECAST) rollout $(OUT)/flow_run --data $(OUT)/flow.nc --select sample=50:60 --context 20 --steps 30 -o $(OUT)/flow_forecast.nc
-	$(FORECAST) evaluate $(OUT)/flow_forecast.nc --truth $(OUT)/flow.nc --baseline persistence,climatology -o $(OUT)/flow_scores.nc
+	$(FORECAST) evaluate $(OUT)/flow_forecast.nc --truth $(OUT)/flow.nc --baseline persistence,climatology --bootstrap 500 -o $(OUT)/flow_scores.nc
 	$(FORECAST) plot $(OUT)/flow_scores.nc -o $(OUT)/flow_scores.png
 	$(FORECAST) plot $(OUT)/flow_forecast.nc --truth $(OUT)/flow.nc -o $(OUT)/flow_forecast.png
+	$(FORECAST) plot $(OUT)/flow_forecast.nc --truth $(OUT)/flow.nc -o $(OUT)/flow_forecast.gif
 	#
 	# 2. A real file: yearly air temperature over North America, a Met Office climate projection (sample_data/README.md).
 	#
@@ -41,7 +42,7 @@ demo: setup  ## train, roll out and score on simulated and on real fields; pictu
 	$(FORECAST) plot $(OUT)/e1_scores.nc -o $(OUT)/e1_scores.png
 	$(FORECAST) plot $(OUT)/e1_forecast.nc --truth sample_data/E1_north_america.nc -o $(OUT)/e1_forecast.png
 	#
-	# Done: look at $(OUT)/*.png
+	# Done: look at $(OUT)/*.png and $(OUT)/flow_forecast.gif
 	#
 
 test: setup lint  ## lint, then run the tests
