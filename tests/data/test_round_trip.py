@@ -126,6 +126,7 @@ def test_the_header_of_a_forecast_is_what_cf_expects(series, series_run, forecas
         assert "valid_time" in file["t2m"].coordinates.split()
         assert file["t2m"].units == "K"
         assert all(dimension in file.variables for dimension in file["t2m"].dimensions)
+        assert not any("_FillValue" in file[name].ncattrs() for name in ("init_time", "lead_time", "valid_time", "lat"))
 
 
 def test_months_and_two_dimensional_coordinates_and_bounds_go_along(forecast, tmp_path):
