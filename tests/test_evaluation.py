@@ -469,6 +469,13 @@ def test_intervals_enclose_the_score_and_differences_are_paired(tmp_path):
     xr.testing.assert_equal(scores, evaluation.evaluate([first, worse], [truth], **options))
 
 
+def test_a_block_without_draws_is_refused(forecast, tmp_path):
+    write_forecast(tmp_path / "f.nc", truth_at())
+    result = forecast("evaluate", tmp_path / "f.nc", "--truth", write_truth(tmp_path / "t.nc"), "--block", 2)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "--bootstrap" in result.stderr
+
+
 def test_draws_are_blocks_of_consecutive_starts():
     from forecast_cli.evaluation.resampling import draws
 

@@ -58,6 +58,8 @@ def evaluate(
     from forecast_cli.data.forecasts import open_forecast
     from forecast_cli.data.output import refuse_overwrite, write_dataset
 
+    if block is not None and bootstrap is None:
+        raise ConfigError("--block says how --bootstrap draws: give both, such as --bootstrap 1000 --block 5.")
     if output:
         refuse_overwrite(output, overwrite)
     labels = shared.names(label) or ()

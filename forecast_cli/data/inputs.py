@@ -57,6 +57,10 @@ def open_inputs(config: DataConfig, fields: Fields, cycles: Cycles | None = None
     Raises DataError where a variable is missing, on another grid, or does not cover the times asked for;
     ConfigError for calendar features of times without a calendar.
     """
+    for kind, references in (("static", config.static), ("forcing", config.forcing)):
+        labels = [_label(text) for text in references]
+        if twice := next((label for label in labels if labels.count(label) > 1), None):
+            raise ConfigError(f"--{kind}: two inputs are called '{twice}'. Rename one of the variables.")
     made = _places(config.coordinates, fields)
     static = made | {_label(text): _static_source(text, fields) for text in config.static}
     cycles = cycles or {}

@@ -142,7 +142,7 @@ def _sums(
     for v, name in enumerate(first.variables):
         usual = Climatology(first, name, cycle, "--metric acc") if "acc" in metrics else None
         climatologies = {
-            b: Climatology(first, name, b.cycle, "--baseline climatology") for b in baselines if not b.repeats
+            b: Climatology(first, name, b.cycle, f"--baseline {b.name}") for b in baselines if not b.repeats
         }
         for rows, ahead in _blocks(starts, leads, weights.shape[1]):
             here, when = alignment.only(rows, ahead), times[rows, ahead]

@@ -16,6 +16,7 @@ from forecast_cli.evaluation.pairing import Alignment, truth_frames
 class Baseline:
     """repeats: frames of persistence, or 0 for the climatology, whose cycle is `cycle` ("" for the plain mean)."""
 
+    name: str
     repeats: int
     cycle: str = ""
 
@@ -29,8 +30,8 @@ def baseline(name: str) -> Baseline:
             f"and {', '.join(f'climatology:{cycle}' for cycle in CYCLES)}."
         )
     if name.startswith("climatology"):
-        return Baseline(0, match[2] or "")
-    return Baseline(int(match[1] or 1))
+        return Baseline(name, 0, match[2] or "")
+    return Baseline(name, int(match[1] or 1))
 
 
 class Climatology:

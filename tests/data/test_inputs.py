@@ -141,6 +141,12 @@ def test_an_input_elsewhere_or_with_gaps_or_without_name_is_refused(fields, tmp_
         open_inputs(DataConfig(static=f"{tmp_path}/z.nc:zz"), fields)
 
 
+def test_two_inputs_of_one_name_are_refused(fields, tmp_path):
+    reference = beside(fields, tmp_path, "z", np.ones((HEIGHT, WIDTH)), "y", "x")
+    with pytest.raises(ConfigError, match="--static: two inputs are called 'z'"):
+        open_inputs(DataConfig(static=(reference, reference)), fields)
+
+
 @pytest.mark.parametrize(("choice", "used"), [("", [1, 2]), ("=2", [2]), ("=0", [0])])
 def test_a_mask_keeps_what_is_not_zero_or_the_value_asked_for(fields, tmp_path, choice, used):
     kinds = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3
