@@ -16,7 +16,7 @@ from forecast_cli.config import RunConfig
 from forecast_cli.data.climatology import kinds, mean_cycles
 from forecast_cli.data.cycles import CYCLES, Cycles
 from forecast_cli.data.fields import Fields
-from forecast_cli.data.inputs import Inputs, open_inputs
+from forecast_cli.data.inputs import Inputs, masked, open_inputs
 from forecast_cli.data.statistics import input_statistics, statistics
 from forecast_cli.data.windows import (
     Frames,
@@ -61,6 +61,7 @@ def prepare(
     Raises DataError where a part is too short, CheckpointError where `init_from` does not fit.
     """
     data, seed = config.data, config.training.seed
+    fields = masked(fields, data)
     parts = split(fields, data.split, data.split_along)
     length = data.context + data.horizon
     require_windows(parts.training, length, "training", fields, data.context, data.horizon)
@@ -142,11 +143,11 @@ def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Pl
         kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
-    _, height, width = fields.domain.shape
-    domain = prepared.model.domain
+    told, space = prepared.inputs, shape[3:]
+    ahead = told.forcing_frames(0, 0, 1).shape[1:] if told.forcing else ()
     inputs = {
-        "static": torch.empty(batch, len(domain.static), height, width, device="meta") if domain.static else None,
-        "forcing": torch.empty(*shape[:2], len(domain.forcing), 1, 1, device="meta") if domain.forcing else None,
+        "static": torch.empty(batch, len(told.static), *space, device="meta") if told.static else None,
+        "forcing": torch.empty(*shape[:2], *ahead, device="meta") if told.forcing else None,
     }
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         frames = torch.empty(shape, device="meta")

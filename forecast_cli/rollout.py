@@ -12,9 +12,9 @@ import xarray as xr
 from torch import Tensor
 
 from forecast_cli.checkpoint import SavedModel
-from forecast_cli.config import config_toml
+from forecast_cli.config import DataConfig, config_toml
 from forecast_cli.data.fields import Fields
-from forecast_cli.data.inputs import Inputs, open_inputs
+from forecast_cli.data.inputs import Inputs, masked, open_inputs
 from forecast_cli.data.naming import names_of
 from forecast_cli.data.output import Writer, open_writer
 from forecast_cli.domain import Axis, Domain
@@ -158,7 +158,7 @@ def roll_out(
     *,
     context: int,
     steps: int,
-    inputs: Inputs | None = None,
+    told: DataConfig | None = None,
     naming: str = "cf",
     batch_size: int = 16,
     overwrite: bool = False,
@@ -166,12 +166,14 @@ def roll_out(
 ) -> None:
     """Forecast from every start and write the result to `path`, block by block.
 
-    naming: "cf" or "weatherbench2". inputs: the further inputs, None for those that the run recorded.
+    naming: "cf" or "weatherbench2". told: where mask, static fields and forcing are, None for where the run says.
     progress: called with (frames written, frames in all).
     Raises DivergedError if a forecast leaves the finite numbers; nothing is then written.
     """
     require_fit(saved, fields)
-    inputs = inputs or open_inputs(saved.config.data, fields, saved.cycles)
+    told = told or saved.config.data
+    fields = masked(fields, told)
+    inputs = open_inputs(told, fields, saved.cycles)
     _require_inputs(saved, inputs)
     device = saved.model.mean.device
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))

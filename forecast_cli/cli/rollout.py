@@ -49,7 +49,6 @@ def rollout(
     """
     from forecast_cli.checkpoint import load_model
     from forecast_cli.data.fields import open_fields
-    from forecast_cli.data.inputs import masked, open_inputs
     from forecast_cli.data.output import refuse_overwrite
     from forecast_cli.devices import resolve_device
     from forecast_cli.rollout import choose_starts, require_fit, roll_out
@@ -78,8 +77,6 @@ def rollout(
     )
     shared.note(fields)
     require_fit(saved, fields)
-    fields = masked(fields, trained)
-    inputs = open_inputs(trained, fields, saved.cycles)
     context = context or trained.context
     if lead_time:
         steps = fields.times.steps_in(lead_time)
@@ -93,7 +90,7 @@ def rollout(
             output,
             context=context,
             steps=steps,
-            inputs=inputs,
+            told=trained,
             naming=naming,
             batch_size=batch_size,
             overwrite=overwrite,

@@ -60,7 +60,6 @@ def train(
     from forecast_cli.config import load_config
     from forecast_cli.data.fields import open_fields
     from forecast_cli.data.files import expand
-    from forecast_cli.data.inputs import masked
 
     if resume not in ("never", "auto", "must"):
         raise ConfigError(f"--resume {resume}: expected never, auto or must.")
@@ -95,7 +94,6 @@ def train(
         time_as_steps=inputs.time_as_steps,
     )
     shared.note(fields)
-    fields = masked(fields, inputs)
 
     from forecast_cli.devices import resolve_device
 
