@@ -72,6 +72,7 @@ def plot_spectra(dataset: xr.Dataset, path: Path, *, leads: list[int] | None = N
     numbers, unit = lead_times(dataset)
     leads = leads or sorted({0, len(numbers) // 2, len(numbers) - 1})
     variables, names = dataset["variable"].values.tolist(), dataset["field"].values.tolist()
+    colours = [colour for colour in COLOURS if colour != "#000000"]  # black is the truth
     wavenumber = dataset["wavenumber"]
     with styled():
         figure, axes = _grid(len(leads), len(variables))
@@ -83,7 +84,7 @@ def plot_spectra(dataset: xr.Dataset, path: Path, *, leads: list[int] | None = N
                     axis.loglog(
                         wavenumber,
                         here.sel(field=name),
-                        color="black" if truth else COLOURS[(index - 1) % len(COLOURS)],
+                        color="black" if truth else colours[(index - 1) % len(colours)],
                         linewidth=2.2 if truth else 1.2,
                         linestyle="--" if is_baseline(name) else "-",
                         label=name,
