@@ -44,9 +44,10 @@ def mean_cycles(fields: Fields, part: Part, frames: Frames, wanted: Sequence[str
         values = np.where(there, block, 0)
         times = fields.times.values[start : start + len(block)]
         for kind in wanted:
-            where = positions(times, kind)
-            np.add.at(sums[kind], where, values)
-            np.add.at(counts[kind], where, there)
+            # A frame at a time: numpy.add.at over whole fields is forty times slower.
+            for position, value, present in zip(positions(times, kind), values, there, strict=True):
+                sums[kind][position] += value
+                counts[kind][position] += present
     return {kind: _mean(kind, sums[kind], counts[kind]) for kind in wanted}
 
 
