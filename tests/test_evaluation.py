@@ -476,6 +476,16 @@ def test_a_block_without_draws_is_refused(forecast, tmp_path):
     assert "--bootstrap" in result.stderr
 
 
+@pytest.mark.parametrize(("starts", "block"), [((4,), None), ((4, 5, 7), 3)])
+def test_starts_too_few_to_resample_are_refused(tmp_path, starts, block):
+    """Every draw would be the same, and the interval have no width."""
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(starts), starts=starts)
+    with pytest.raises(ConfigError, match="Forecast from more starts"):
+        evaluation.evaluate(
+            [forecast], [str(write_truth(tmp_path / "t.nc"))], bootstrap=evaluation.Bootstrap(10, block)
+        )
+
+
 def test_draws_are_blocks_of_consecutive_starts():
     from forecast_cli.evaluation.resampling import draws
 

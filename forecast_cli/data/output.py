@@ -108,6 +108,7 @@ class Writer(ABC):
         attributes = self._described(encoded.attrs)
         fill_value = attributes.pop("_FillValue", None)
         values = np.asarray(encoded.values)
+        values = values.astype(values.dtype.newbyteorder("="))  # netCDF4 complains of an order that is spelled out
         if values.dtype.kind == "f" and not np.isnan(values).any():
             fill_value = None  # CF allows none on a coordinate, and xarray sets one on every float
         sizes = {translated(str(dimension), self.names): size for dimension, size in encoded.sizes.items()}

@@ -82,7 +82,12 @@ def evaluate(
     scores = {"score": _score(metrics, found.terms.sum(axis=-1))}
     said: dict[str, object] = {}
     if bootstrap:
-        block = bootstrap.block or (1 if truth.is_trajectories else resampling.default_block(len(forecasts[0].starts)))
+        starts = len(forecasts[0].starts)
+        block = bootstrap.block or (1 if truth.is_trajectories else resampling.default_block(starts))
+        if block >= starts:
+            raise ConfigError(
+                f"--bootstrap: the forecasts share {starts} starts, which blocks of {block} cannot resample. Forecast from more starts."
+            )
         scores |= _intervals(metrics, found.terms, scores["score"], forecasts[0], bootstrap, block)
         said = {"bootstrap": bootstrap.count, "bootstrap_block": block, "bootstrap_seed": bootstrap.seed}
     dataset = dataset_of(

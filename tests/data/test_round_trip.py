@@ -66,6 +66,16 @@ def test_a_dataset_reads_back_bit_for_bit(tmp_path, name, calendar):
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_either_byte_order_are_written_without_complaint(tmp_path, name, order):
+    coordinate = xr.Variable("x", np.arange(3.0).astype(np.dtype("f8").newbyteorder(order)))
+    with open_writer(tmp_path / name) as file:
+        file.coordinate("x", coordinate)
+    np.testing.assert_array_equal(opened(tmp_path / name)["x"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_what_was_written_is_read_as_fields(tmp_path, name):
     before = everything("noleap")[["t2m"]]
     write_dataset(before, tmp_path / name)
