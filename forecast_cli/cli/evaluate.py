@@ -95,7 +95,10 @@ def _print_table(scores: "xr.Dataset") -> None:
         for metric in scores["metric"].values.tolist():
             for variable in scores["variable"].values.tolist():
                 console.print(_table(part.sel(metric=metric, variable=variable), region, console.width))
-    told = f"{scores.attrs['starts']} start{'s' if scores.attrs['starts'] != 1 else ''}; weights: {scores.attrs['weights']}; {scores.attrs['averaging']}"
+    starts = scores.attrs["starts"]
+    told = (
+        f"{starts} start{'s' if starts != 1 else ''}; weights: {scores.attrs['weights']}; {scores.attrs['averaging']}"
+    )
     if "score_bounds" in scores:
         told += (
             f" Intervals: 95 %, {scores.attrs['bootstrap']} draws of blocks of {scores.attrs['bootstrap_block']} starts; "
