@@ -1,0 +1,64 @@
+"""Where forecasts start."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forecast_cli.checkpoint import SavedModel
+from forecast_cli.data.fields import Fields
+from forecast_cli.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a forecast starts: `init` is the last true frame that the model sees."""
+
+    sample: int
+    init: int
+
+
+def choose_starts(
+    saved: SavedModel,
+    fields: Fields,
+    *,
+    context: int,
+    steps: int,
+    init_times: Sequence[str] = (),
+    every: int | None = None,
+) -> list[Start]:
+    """The starts of the forecasts: the times asked for, else the default ones.
+
+    Every trajectory starts once, by default after its first `context` frames. A series starts every
+    `every` steps (a quarter of the forecast unless said) where all verifying frames are in the file
+    and were seen neither in training nor in validation.
+    Raises DataError where there are too few frames.
+    """
+    if fields.frames < context:
+        raise DataError(f"{fields.source}: {fields.frames} frames, but context={context}. Supply a longer record.")
+    if init_times:
+        inits = sorted({fields.times.index_of(text) for text in init_times})
+        if inits[0] < context - 1:
+            raise DataError(
+                f"{fields.source}: the start at frame {inits[0]} has only {inits[0] + 1} frames before it, but context={context}."
+            )
+        if fields.is_trajectories and len(inits) > 1:
+            raise ConfigError("--init-time: trajectories take one start. Roll out once for each.")
+        return [Start(sample, init) for sample in range(fields.samples) for init in inits]
+    if fields.is_trajectories:
+        return [Start(sample, context - 1) for sample in range(fields.samples)]
+    first = max(context - 1, first_unseen(saved, fields) - 1)
+    inits = list(range(first, fields.frames - steps, every or max(1, steps // 4)))
+    if not inits:
+        raise DataError(
+            f"{fields.source}: no start leaves {steps} frames in the test part, which begins at frame {first + 1} of {fields.frames}. "
+            "Give fewer --steps, another file, or --init-time (`last` forecasts beyond the file)."
+        )
+    return [Start(0, init) for init in inits]
+
+
+def first_unseen(saved: SavedModel, fields: Fields) -> int:
+    """The first frame after those that trained or validated the model; 0 if the file holds none of them."""
+    times = fields.times
+    seen = [part["times"] for name, part in saved.parts.items() if name in ("training", "validation")]
+    ends = [(times.parse(first), times.parse(last)) for first, last in seen]
+    inside = [i for i, value in enumerate(times.values) if any(first <= value <= last for first, last in ends)]
+    return inside[-1] + 1 if inside else 0
