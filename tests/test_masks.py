@@ -9,7 +9,7 @@ import xarray as xr
 from files import travelling_wave, write_series
 
 from forecast_cli.models import MODELS, build_model
-from forecast_cli.models.base import ForecastModel
+from forecast_cli.models.base import ForecastModel, last_known
 from forecast_cli.objective import weighted_loss
 
 LAND = np.zeros((6, 8), bool)
@@ -121,6 +121,33 @@ def test_gradients_are_finite_and_do_not_see_the_land(masked_model):
     assert all(torch.isfinite(gradient).all() for gradient in first)
     assert any(gradient.abs().sum() > 0 for gradient in first[1:])
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_tendency_is_added_to_the_last_value_that_is_known():
+    nan = torch.nan
+    frames = torch.tensor([[1.0, nan, 3.0, nan, nan], [nan, nan, 5.0, 6.0, nan]])[..., None]
+    known = last_known(frames, torch.tensor([[9.0], [8.0]]))
+    assert known[..., 0].tolist() == [[1, 1, 3, 3, 3], [8, 8, 5, 6, 6]]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_gap_in_the_last_frame_starts_from_the_value_before_it(name, tiny_config, domain, context):
+    """An untrained model is persistence, of what is known."""
+    model = build_model(tiny_config(name, data__nan="mask"), domain)
+    gappy = context.clone()
+    gappy[:, -2:, :, 2, 3] = torch.nan
+    expected = context[:, -1:].clone()
+    expected[..., 2, 3] = context[:, -3:-2, :, 2, 3]
+    torch.testing.assert_close(model(gappy, 3).fields, expected.expand(-1, 3, -1, -1, -1), rtol=0, atol=0)
+
+
+def test_gaps_do_not_mind_where_the_context_is_cut(masked_model, context):
+    gappy = masked_model.blank(context)
+    gappy[:, ::3, 0, 0, 0] = torch.nan
+    whole = masked_model(gappy, 4)
+    first = masked_model(gappy[:, :4], 1)
+    second = masked_model(gappy[:, 4:], 4, state=first.state)
+    torch.testing.assert_close(second.fields, whole.fields, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 def test_a_forecast_is_missing_exactly_on_land_and_continues_where_it_stopped(masked_model, context):

@@ -118,3 +118,12 @@ class ForecastModel(nn.Module):
 def filled(fields: Tensor, value: float = 0.0) -> Tensor:
     """Fields with `value` where they are NaN; infinite values stay, so that a divergence shows."""
     return torch.nan_to_num(fields, nan=value, posinf=torch.inf, neginf=-torch.inf)
+
+
+def last_known(frames: Tensor, before: Tensor) -> Tensor:
+    """Frames (batch, time, ...) with the last earlier value where they are NaN, `before` (batch, ...) the first frame."""
+    record = torch.cat([before.unsqueeze(1), frames], dim=1)
+    number = torch.arange(record.shape[1], device=record.device).view(1, -1, *(1,) * before[0].dim())
+    # The greatest number of a frame so far that has a value; frame 0 has one everywhere.
+    known = torch.where(record.isnan(), 0, number).cummax(dim=1).values
+    return record.gather(1, known)[:, 1:]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from forecast_cli.config import ModelConfig, RunConfig
 from forecast_cli.domain import Boundary, Domain
-from forecast_cli.models.base import Forecast, ForecastModel, State, filled
+from forecast_cli.models.base import Forecast, ForecastModel, State, filled, last_known
 from forecast_cli.models.convolution import norm, over_frames
 from forecast_cli.models.patches import PatchDecoder, PatchEncoder
 
@@ -132,6 +132,10 @@ class RecurrentForecaster(ForecastModel):
     ) -> tuple[Tensor, State]:
         """For each of `frames` the prediction of the next one, and the state that has consumed them all."""
         inputs, carried = self._inputs(frames, state, static, forcing)
+        base = frames
+        if self.masked and self.predict == "tendency":
+            base = last_known(frames, self.mean.expand_as(frames[:, 0]) if state is None else state[len(carried)])
+            carried += (base[:, -1],)
         features = over_frames(self.encoder, inputs)
         for block in self.blocks:
             start = len(carried)
@@ -141,7 +145,6 @@ class RecurrentForecaster(ForecastModel):
 
         decoded = over_frames(self.decoder, features)
         if self.predict == "tendency":
-            base = torch.where(frames.isnan(), self.mean, frames) if self.masked else frames
             return self.blank(base + decoded * self.change), carried
         return self.denormalize(decoded), carried
 
