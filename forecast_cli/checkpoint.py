@@ -5,6 +5,7 @@
     model.json          what they belong to: configuration, domain, parts, epoch, versions
     last.ckpt           the training state, to resume from
     climatology.nc      mean cycles of the training part
+    closures.nc         what a finite volume network has learned: functions and numbers
     metrics.csv         one row an epoch
     train.log           what happened when
 
@@ -35,7 +36,7 @@ from forecast_cli.errors import CheckpointError, ConfigError, ForecastError
 from forecast_cli.models import ForecastModel, build_model
 
 FORMAT = 2
-WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY = (
+WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY, CLOSURES = (
     "model.safetensors",
     "model.json",
     "last.ckpt",
@@ -43,6 +44,7 @@ WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY = (
     "metrics.csv",
     "train.log",
     "climatology.nc",
+    "closures.nc",
 )
 
 
@@ -79,6 +81,7 @@ def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Map
         "domain": model.domain.to_json(),
         "config": config.model_dump(mode="json"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "learned": {name: value for name, (value, _) in model.learned_numbers().items()},
     }
     write_atomically(run / WEIGHTS, weights)
     write_atomically(run / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())

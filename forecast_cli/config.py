@@ -6,7 +6,7 @@ error that names the nearest one that does. `load_config` is the only way in; it
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,8 +66,8 @@ class DataConfig(Section):
     split_along: Literal["time", "sample"] | None = None
     context: PositiveInt = 10
     """True frames that the model sees."""
-    horizon: PositiveInt = 5
-    """Closed-loop frames in the loss."""
+    horizon: Annotated[int, Field(ge=0)] = 5
+    """Closed-loop frames in the loss; 0: as many as the part has after the context."""
     stride: PositiveInt = 1
     """Frames between the starts of a long series' training windows."""
     normalize: Literal["global", "pointwise"] = "global"
@@ -125,6 +125,21 @@ class ModelConfig(Section):
     initial_hidden: Annotated[float, Field(gt=0)] = 0.5
     """The minimal cells' hidden state before the first frame."""
     scan: str = "auto"
+    equation: str = ""
+    """What follows is for finn. The equation: burgers, allen-cahn, diffusion-sorption, diffusion-reaction, shallow-water."""
+    learn: Names = ()
+    """Closures that become networks; parameters, boundary values (left, right, bottom, top) and `stencil` that become numbers to learn."""
+    parameters: dict[str, float] = {}
+    """Numbers in the equation: what is not given comes from the data file's attributes, else from the equation."""
+    boundaries: Pairs = {}
+    """Side to boundary condition, such as left=dirichlet:1; from the file or the equation where not given."""
+    closures: Pairs = {}
+    """Closure to the name of a known function, such as retardation=langmuir."""
+    solver: str = "auto"
+    time_step: Annotated[float, Field(gt=0)] | None = None
+    """Longest step of a solver with fixed steps; none takes the stable one."""
+    tolerance: Annotated[float, Field(gt=0)] = 1e-6
+    """Of an adaptive solver's step, relative to the spread of each variable."""
 
 
 class TrainingConfig(Section):
@@ -133,7 +148,7 @@ class TrainingConfig(Section):
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 4
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw", "lbfgs"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
     warmup: Annotated[int, Field(ge=0)] = 0
@@ -148,6 +163,11 @@ class TrainingConfig(Section):
     """Standard deviation of the noise on the context in training, in units of each variable's own."""
     closed_loop_weight: Annotated[float, Field(gt=0)] = 1.0
     """Weight of a closed-loop frame in the loss, beside 1 for a teacher-forced one."""
+    segments: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_comma_separated)] = ()
+    """Cut each window into rollouts of so many frames, each from the true frame before it (context 1). Several numbers take
+    turns in equal shares of the epochs; 0 is the whole horizon."""
+    iterations: PositiveInt = 20
+    """Iterations of lbfgs an epoch."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -170,27 +190,34 @@ def load_config(
     *,
     preset: str | None = None,
     file: Path | None = None,
-    assignments: Iterable[str] = (),
+    assignments: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The resolved configuration of a run.
 
     preset: a name out of `presets()`. file: TOML with the sections of RunConfig.
-    assignments: "section.key=value" with a TOML value, or a bare word for a string.
+    assignments: "section.key=value" with a TOML value, or a bare word for a string; "section.table.name=value" in tables.
     options: "section.key" to value; None where the user said nothing.
     Raises ConfigError, which names the key and what was expected.
     """
+    options = options or {}
     layers = []
+    assigned = [_assignment(text) for text in assignments]
+    content = read_toml(file) if file else {}
+    if preset is None:
+        # A model with a preset of its own name starts from it.
+        said = [content, *assigned, _nested("model.name", options.get("model.name"))]
+        names = [layer.get("model", {}).get("name") for layer in said if isinstance(layer.get("model"), Mapping)]
+        name = next((name for name in reversed(names) if name), None)
+        preset = name if name in presets() else None
     if preset:
         if preset not in presets():
             raise ConfigError(f"--preset {preset}: no such preset{_nearest(preset, presets())}.")
         layers.append((f"preset {preset}", tomllib.loads((_presets() / f"{preset}.toml").read_text("utf-8"))))
     if file:
-        layers.append((str(file), read_toml(file)))
-    layers += [(f"--set {text}", _assignment(text)) for text in assignments]
-    layers += [
-        (f"--{key.split('.')[1]}", _nested(key, value)) for key, value in (options or {}).items() if value is not None
-    ]
+        layers.append((str(file), content))
+    layers += [(f"--set {text}", nested) for text, nested in zip(assignments, assigned, strict=True)]
+    layers += [(f"--{key.split('.')[1]}", _nested(key, value)) for key, value in options.items() if value is not None]
 
     merged: dict[str, dict[str, Any]] = {}
     budget: Mapping[str, Any] = {}
@@ -198,7 +225,10 @@ def load_config(
         budget = content.pop("budget", budget)
         _check_keys(content, origin)
         for section, values in content.items():
-            merged.setdefault(section, {}).update(values)
+            known = merged.setdefault(section, {})
+            # Tables of names are filled up layer by layer, as sections are.
+            tables = {key: _pairs(known.get(key, {})) | _pairs(values[key]) for key in _TABLES & values.keys()}
+            known.update({**values, **tables})
     model = merged.setdefault("model", {})
     name = model.get("name", ModelConfig().name)
     if "hidden" not in model and name in budget:
@@ -223,9 +253,14 @@ def config_toml(config: RunConfig) -> str:
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
+_TABLES = frozenset(("parameters", "boundaries", "closures"))
+"""Keys of `model` that hold names and values."""
+
+
 def _assignment(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals or key.count(".") != 1:
+    in_table = key.count(".") == 2 and key.split(".")[1] in _TABLES
+    if not equals or not (key.count(".") == 1 or in_table):
         raise ConfigError(f"--set {text}: expected section.key=value, such as training.epochs=50.")
     try:
         return _nested(key.strip(), tomllib.loads(f"value = {value}")["value"])
@@ -235,7 +270,7 @@ def _assignment(text: str) -> dict[str, Any]:
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
     section, _, name = key.partition(".")
-    return {section: {name: value}}
+    return {section: _nested(name, value) if "." in name else {name: value}}
 
 
 def _check_keys(content: Mapping[str, Any], origin: str) -> None:

@@ -63,7 +63,9 @@ class TimeStep:
 def _counted(amount: float, unit: str) -> str:
     if unit == "1":
         return f"{amount:g}"
-    return f"{amount:g} {unit}" + ("s" if amount != 1 and unit.isalpha() and len(unit) > 2 else "")
+    return f"{amount:g} {unit}" + (
+        "s" if amount != 1 and unit.isalpha() and len(unit) > 2 and not unit.endswith("s") else ""
+    )
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forecast_cli.config import RunConfig, TrainingConfig
+from forecast_cli.config import TrainingConfig
+from forecast_cli.data.windows import Batch
 from forecast_cli.models import Forecast
 
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 """The plateau schedule: after how many epochs without a better one the learning rate falls, and to what share."""
 
 
-def loss_weights(config: RunConfig, device: torch.device) -> Tensor:
+def loss_weights(context: int, horizon: int, closed_loop_weight: float, device: torch.device) -> Tensor:
     """Weights of frames 1 .. context + horizon - 1, summing to 1; (time, 1, 1, 1)."""
-    weights = torch.ones(config.data.context + config.data.horizon - 1, 1, 1, 1, device=device)
-    weights[config.data.context - 1 :] = config.training.closed_loop_weight
+    weights = torch.ones(context + horizon - 1, 1, 1, 1, device=device)
+    weights[context - 1 :] = closed_loop_weight
     return weights / weights.sum()
+
+
+def segment_of(training: TrainingConfig, epoch: int) -> int:
+    """The closed-loop frames of the rollouts in an epoch's loss, 0 for the whole horizon: `segments` take equal turns."""
+    if not training.segments:
+        return 0
+    return training.segments[min(epoch * len(training.segments) // training.epochs, len(training.segments) - 1)]
+
+
+def cut(batch: Batch, segment: int) -> Batch:
+    """Windows of 1 + `segment` frames out of longer ones, each starting at a true frame that ends the one before.
+
+    Where the segments do not fill a window, the last one reaches back. Multiple shooting: errors grow over `segment`
+    frames only, and all segments are rolled out side by side.
+    """
+    frames = batch.frames.shape[1]
+    if not 0 < segment < frames - 1:
+        return batch
+    starts = [*range(0, frames - 1 - segment, segment), frames - 1 - segment]
+
+    def pieces(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else torch.cat([tensor[:, start : start + segment + 1] for start in starts])
+
+    static = None if batch.static is None else batch.static.repeat(len(starts), 1, 1, 1)
+    found = pieces(batch.frames)
+    assert found is not None
+    return Batch(found, static, pieces(batch.forcing))
 
 
 def weighted_loss(forecast: Forecast, truth: Tensor, scale: Tensor, weights: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ from forecast_cli.data.windows import (
     require_windows,
     split,
 )
-from forecast_cli.models import ForecastModel, build_model
+from forecast_cli.errors import ConfigError
+from forecast_cli.models import ForecastModel, build_model, completed
 from forecast_cli.objective import loss_weights, weighted_loss
 
 
@@ -48,8 +49,14 @@ class Prepared:
     cycles: Cycles
 
     @property
+    def batch_size(self) -> int:
+        """Windows a step: lbfgs takes all at once."""
+        training = self.config.training
+        return len(self.training) if training.optimizer == "lbfgs" else training.batch_size
+
+    @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.training) // self.config.training.batch_size)
+        return -(-len(self.training) // self.batch_size)
 
 
 def prepare(
@@ -60,12 +67,19 @@ def prepare(
     summary_only: reads no data, and the model is on the meta device, which computes shapes only.
     Raises DataError where a part is too short, CheckpointError where `init_from` does not fit.
     """
-    data, seed = config.data, config.training.seed
-    fields = masked(fields, data)
-    parts = split(fields, data.split, data.split_along)
+    config, seed = (
+        config.model_copy(update={"model": completed(config.model, fields.dataset.attrs)}),
+        config.training.seed,
+    )
+    fields = masked(fields, config.data)
+    parts = split(fields, config.data.split, config.data.split_along)
+    whole = config.data.horizon == 0
+    config = _with_horizon(config, parts)
+    data = config.data
     length = data.context + data.horizon
+    validation_length = min(length, max(len(parts.validation.frames), data.context + 1)) if whole else length
     require_windows(parts.training, length, "training", fields, data.context, data.horizon)
-    require_windows(parts.validation, length, "validation", fields, data.context, data.horizon)
+    require_windows(parts.validation, validation_length, "validation", fields, data.context, data.horizon)
     limit = 0 if summary_only else parse_bytes(data.memory)
 
     def source(read: Read, frame_bytes: int) -> Frames:
@@ -80,21 +94,19 @@ def prepare(
     inputs = open_inputs(data, fields, cycles)
     shared: dict[str, Any] = {
         "frames": frames,
-        "length": length,
         "stride": data.stride,
         "is_trajectories": fields.is_trajectories,
         "forcing": source(inputs.forcing_frames, fields.frame_bytes + inputs.forcing_bytes) if inputs.forcing else None,
         "static": cache(lambda sample: torch.from_numpy(inputs.static_fields(sample))) if inputs.static else None,
     }
 
+    lbfgs = config.training.optimizer == "lbfgs"
     torch.manual_seed(seed)
     domain = replace(fields.domain, static=tuple(inputs.static), forcing=tuple(inputs.forcing))
     with torch.device("meta") if summary_only else nullcontext():
         model = build_model(config, domain)
     if not summary_only:
         found = asdict(statistics(fields, parts.training, frames, pointwise=data.normalize == "pointwise"))
-        if not model.masked:
-            del found["present"]
         model.set_statistics(**found, **input_statistics(inputs, parts.training))
         if init_from:
             checkpoint.load_weights(init_from, model)
@@ -103,12 +115,26 @@ def prepare(
         config,
         fields,
         parts,
-        Windows(part=parts.training, seed=seed, **shared),
-        Windows(part=parts.validation, **shared),
+        # lbfgs needs the same windows at every step; other optimizers draw theirs.
+        Windows(part=parts.training, length=length, seed=None if lbfgs else seed, **shared),
+        Windows(part=parts.validation, length=validation_length, **shared),
         model,
         inputs,
         cycles,
     )
+
+
+def _with_horizon(config: RunConfig, parts: Split) -> RunConfig:
+    """The configuration with the horizon in frames. Raises ConfigError where segments cannot start from one frame."""
+    data, training = config.data, config.training
+    if training.segments and data.context != 1:
+        raise ConfigError(
+            f"training.segments: rollouts that start from one frame need data.context = 1, not {data.context}."
+        )
+    if data.horizon:
+        return config
+    horizon = max(1, len(parts.training.frames) - data.context)
+    return config.model_copy(update={"data": data.model_copy(update={"horizon": horizon})})
 
 
 @dataclass(frozen=True)
@@ -134,7 +160,8 @@ def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Pl
     """The plan of a run. `step_bytes` counts parameters, gradients, optimizer and what autograd keeps of one step,
     found by a step that computes shapes only."""
     prepared = prepare(config, fields, summary_only=True)
-    data, batch = config.data, min(config.training.batch_size, len(prepared.training))
+    config = prepared.config
+    data, batch = config.data, min(prepared.batch_size, len(prepared.training))
     shape = (batch, data.context + data.horizon, *fields.domain.shape)
     meta = prepared.model
     kept: dict[int, int] = {}
@@ -155,7 +182,7 @@ def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Pl
             meta(frames[:, : data.context], data.horizon, **inputs),
             frames[:, 1:],
             meta.scale,
-            loss_weights(config, torch.device("meta")),
+            loss_weights(data.context, data.horizon, config.training.closed_loop_weight, torch.device("meta")),
         )
     parameters = sum(parameter.numel() for parameter in meta.parameters())
     found = Plan(

@@ -21,20 +21,32 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from forecast_cli import __version__, checkpoint
-from forecast_cli.config import RunConfig
+from forecast_cli.closures import save_closures
+from forecast_cli.config import RunConfig, TrainingConfig
 from forecast_cli.data.climatology import save_cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_atomically
 from forecast_cli.data.times import show
-from forecast_cli.data.windows import Split, order
+from forecast_cli.data.windows import Batch, Split, Windows, order
 from forecast_cli.errors import CheckpointError, DivergedError, OutputError, Stopped
 from forecast_cli.models import ForecastModel
-from forecast_cli.objective import PLATEAU_EPOCHS, input_noise, learning_rate, loss_weights, weighted_loss
+from forecast_cli.objective import (
+    PLATEAU_EPOCHS,
+    cut,
+    input_noise,
+    learning_rate,
+    loss_weights,
+    segment_of,
+    weighted_loss,
+)
 from forecast_cli.planning import Prepared, prepare
 
+WALL = 1e6
+"""What a line search sees in the place of a loss that is no number; a loss of 1 is as bad as forecasting the mean."""
 CHECK_EVERY = 50
 """Steps between looks at whether the loss is finite: a look waits for the device."""
 
@@ -75,14 +87,8 @@ class Trainer:
         self.averaged = (
             AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
         )
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
-        self.optimizer = kind(
-            self.model.parameters(),
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
-        )
-        self.weights = loss_weights(self.config, device)
+        self.optimizer = make_optimizer(list(self.model.parameters()), options, device)
+        self.is_lbfgs = options.optimizer == "lbfgs"
         self.progress = Progress()
         self.summing = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
 
@@ -108,16 +114,19 @@ class Trainer:
         progress, options, windows = self.progress, self.config.training, self.prepared.training
         steps = self.prepared.steps_per_epoch
         visits = order(len(windows), seed=options.seed, epoch=progress.epoch)
+        size = self.prepared.batch_size
+        if self.is_lbfgs and progress.position == 0 and self._segment_changes:
+            self.optimizer.state.clear()  # the curvature of another loss
         pending = torch.zeros((), device=self.device, dtype=self.summing)
         self.model.train()
         while progress.position < steps:
-            indices = visits[progress.position * options.batch_size :][: options.batch_size]
+            indices = visits[progress.position * size :][:size]
             pending += self._step(indices) * len(indices)
             progress.position += 1
             progress.windows_seen += len(indices)
             stopping = stop()
             if stopping or progress.position % CHECK_EVERY == 0 or progress.position == steps:
-                progress.loss_sum += self._finite(pending)
+                progress.loss_sum += self._require_finite(float(pending))
                 pending.zero_()
             reporter.step(progress.epoch, progress.position, steps)
             if stopping:
@@ -126,7 +135,14 @@ class Trainer:
                     f"stopped at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto."
                 )
 
+    @property
+    def _segment_changes(self) -> bool:
+        """Whether this epoch's rollouts are of another length than the last one's."""
+        training, epoch = self.config.training, self.progress.epoch
+        return epoch > 0 and segment_of(training, epoch) != segment_of(training, epoch - 1)
+
     def _step(self, indices: np.ndarray) -> Tensor:
+        """One step of the optimizer; returns the loss before it."""
         progress, data, options = self.progress, self.config.data, self.config.training
         batch = self.prepared.training.batch(indices, progress.epoch).to(self.device)
         context = input_noise(
@@ -137,7 +153,26 @@ class Trainer:
             epoch=progress.epoch,
             indices=indices,
         )
-        steps = self.prepared.steps_per_epoch
+        truth = batch.frames
+        batch = batch._replace(frames=torch.cat([context, truth[:, data.context :]], dim=1))
+        segment = segment_of(options, progress.epoch)
+        batch, truth = cut(batch, segment), cut(batch._replace(frames=truth), segment).frames
+        if self.is_lbfgs:
+            # torch's stubs know closures of float only.
+            loss = cast(Tensor, self.optimizer.step(lambda: self._gradient_or_wall(batch, truth)))  # type: ignore[arg-type,return-value]
+            loss = torch.where(loss < WALL, loss, torch.nan)
+        else:
+            self._set_learning_rate()
+            loss = self._gradient(batch, truth)
+            if options.clip:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+            self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        return loss.detach()
+
+    def _set_learning_rate(self) -> None:
+        progress, options, steps = self.progress, self.config.training, self.prepared.steps_per_epoch
         rate = learning_rate(
             options,
             step=progress.epoch * steps + progress.position,
@@ -146,19 +181,37 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        forecast = self.model(context, data.horizon, static=batch.static, forcing=batch.forcing)
-        loss = weighted_loss(forecast, self.model.blank(batch.frames)[:, 1:], self.model.scale, self.weights)
-        loss.backward()
-        if options.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
-        self.optimizer.step()
-        if self.averaged:
-            self.averaged.update_parameters(self.model)
-        return loss.detach()
 
-    def _finite(self, total: Tensor) -> float:
-        value = float(total)
+    def _gradient(self, batch: Batch, truth: Tensor) -> Tensor:
+        """The loss of a batch, whose gradient is left in the parameters."""
+        self.optimizer.zero_grad()
+        loss = self._loss(self.model, batch, truth)
+        if loss.requires_grad:  # an equation with nothing to learn has no gradient
+            loss.backward()
+        return loss
+
+    def _gradient_or_wall(self, batch: Batch, truth: Tensor) -> Tensor:
+        """For a line search: where a trial leaves the finite numbers stands a high wall without a slope."""
+        try:
+            loss = self._gradient(batch, truth)
+        except DivergedError:
+            loss = torch.full((), torch.nan, device=self.device)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if torch.isfinite(loss) and loss < WALL and all(bool(torch.isfinite(g).all()) for g in gradients):
+            return loss
+        self.optimizer.zero_grad()
+        return torch.full_like(loss, WALL)
+
+    def _loss(self, model: ForecastModel, batch: Batch, truth: Tensor) -> Tensor:
+        """The loss of rollouts as long as the batch's windows."""
+        context = self.config.data.context
+        horizon = truth.shape[1] - context
+        weights = loss_weights(context, horizon, self.config.training.closed_loop_weight, self.device)
+        forecast = model(batch.frames[:, :context], horizon, static=batch.static, forcing=batch.forcing)
+        return weighted_loss(forecast, model.blank(truth)[:, 1:], model.scale, weights)
+
+    def _require_finite(self, value: float) -> float:
+        """The loss, or DivergedError, which says what is left."""
         if not math.isfinite(value):
             kept = (
                 f"{self.run / checkpoint.STATE} holds the last good state"
@@ -175,7 +228,7 @@ class Trainer:
         row: dict[str, float] = {
             "epoch": progress.epoch + 1,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "training_loss": progress.loss_sum / progress.windows_seen,
+            "training_loss": self._loss_after() if self.is_lbfgs else progress.loss_sum / progress.windows_seen,
         }
         row |= self.validate()
         score = row.get("validation_loss", row["training_loss"])
@@ -190,6 +243,7 @@ class Trainer:
             checkpoint.save_model(
                 self.run, self.best_model, self.config, parts=described_parts(self.prepared), epoch=progress.best_epoch
             )
+            save_closures(self.run / checkpoint.CLOSURES, self.best_model, self.prepared)
         else:
             progress.stale_epochs += 1
             if self.config.training.schedule == "plateau" and progress.stale_epochs % PLATEAU_EPOCHS == 0:
@@ -201,23 +255,32 @@ class Trainer:
         reporter.epoch(row | {"best": improved})
 
     @torch.no_grad()
+    def _loss_after(self) -> float:
+        """The loss over whole training windows with the present weights: lbfgs knows that of the weights before, on segments."""
+        total = 0.0
+        for batch in _batches(self.prepared.training, self.config.training.batch_size, self.progress.epoch):
+            batch = batch.to(self.device)
+            total += float(self._loss(self.best_model, batch, batch.frames)) * len(batch.frames)
+        return self._require_finite(total / len(self.prepared.training))
+
+    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss over the validation windows, and the closed-loop RMSE of each variable in its own unit; empty without any."""
         windows, data = self.prepared.validation, self.config.data
         if not len(windows):
             return {}
         model = self.best_model.eval()
-        size = max(self.config.training.batch_size, 8)
+        horizon = windows.length - data.context
+        weights = loss_weights(data.context, horizon, self.config.training.closed_loop_weight, self.device)
         loss = torch.zeros((), device=self.device, dtype=self.summing)
         squares, counts = (
             torch.zeros(len(self.prepared.fields.names), device=self.device, dtype=self.summing) for _ in range(2)
         )
-        for start in range(0, len(windows), size):
-            indices = range(start, min(start + size, len(windows)))
-            batch = windows.batch(indices).to(self.device)
-            forecast = model(batch.frames[:, : data.context], data.horizon, static=batch.static, forcing=batch.forcing)
+        for batch in _batches(windows, max(self.config.training.batch_size, 8)):
+            batch = batch.to(self.device)
+            forecast = model(batch.frames[:, : data.context], horizon, static=batch.static, forcing=batch.forcing)
             truth = model.blank(batch.frames)
-            loss += weighted_loss(forecast, truth[:, 1:], model.scale, self.weights) * len(indices)
+            loss += weighted_loss(forecast, truth[:, 1:], model.scale, weights) * len(truth)
             errors = (forecast.fields - truth[:, data.context :]).to(self.summing)
             squares += errors.square().nansum(dim=(0, 1, 3, 4))
             counts += (~errors.isnan()).sum(dim=(0, 1, 3, 4))
@@ -260,6 +323,36 @@ class Trainer:
             raise CheckpointError(
                 f"{self.run / checkpoint.STATE}: does not fit this model ({str(error).splitlines()[0]})."
             ) from error
+
+
+def make_optimizer(parameters: list[Parameter], options: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer that a configuration names."""
+    # Optimizers refuse to have nothing to do; an equation may have nothing to learn.
+    parameters = parameters or [Parameter(torch.zeros((), device=device))]
+    if options.optimizer == "lbfgs":
+        # The line search finds the length of a step, and training.epochs the end: no tolerance ends it sooner.
+        return torch.optim.LBFGS(
+            parameters,
+            max_iter=options.iterations,
+            max_eval=2 * options.iterations,
+            tolerance_grad=0,
+            tolerance_change=0,
+            history_size=50,
+            line_search_fn="strong_wolfe",
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.optimizer]
+    return kind(
+        parameters,
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def _batches(windows: Windows, size: int, epoch: int = 0) -> Iterator[Batch]:
+    """All windows of an epoch in their order."""
+    for start in range(0, len(windows), size):
+        yield windows.batch(range(start, min(start + size, len(windows))), epoch)
 
 
 def _as_csv(rows: list[dict[str, float]]) -> bytes:
@@ -349,7 +442,7 @@ def train(
     package.addHandler(handler)
     package.setLevel(logging.INFO)
     try:
-        checkpoint.save_config(run, config)
+        checkpoint.save_config(run, trainer.config)
         if trainer.prepared.cycles:
             save_cycles(run / checkpoint.CLIMATOLOGY, trainer.prepared.cycles, fields)
         _log.info(

@@ -32,13 +32,13 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def domain() -> Domain:
-    """Two variables on 6 x 8 periodic cells."""
+    """Two variables on 6 x 8 periodic cells of 0.2 m, every 0.05 s."""
     return Domain(
         (Variable("u", "m s-1"), Variable("v", "m s-1")),
-        Axis("y", 6),
-        Axis("x", 8),
-        TimeStep(1.0, "frame"),
-        "index",
+        Axis("y", 6, "m", 0.1, 0.2),
+        Axis("x", 8, "m", 0.1, 0.2),
+        TimeStep(0.05, "s"),
+        "cartesian",
         "circular",
     )
 
@@ -49,6 +49,8 @@ def tiny_config() -> Callable[..., RunConfig]:
 
     def make(name: str = "minconvlstm", **options: Any) -> RunConfig:
         given = {key.replace("__", "."): value for key, value in options.items()}
+        if name == "finn":
+            given = {"model.equation": "diffusion-reaction", "model.learn": "reaction,D_u,D_v"} | given
         return load_config(options={"model.name": name, "model.hidden": "5,4", **given})
 
     return make

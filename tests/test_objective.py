@@ -10,8 +10,7 @@ from forecast_cli.objective import input_noise, learning_rate, loss_weights, wei
 
 def test_the_loss_is_a_weighted_mean_over_frames_in_units_of_scale():
     fitted, fields = torch.full((1, 3, 1, 2, 2), 2.0), torch.full((1, 2, 1, 2, 2), 6.0)
-    config = load_config(options={"data.context": 4, "data.horizon": 2, "training.closed_loop_weight": 3.0})
-    weights = loss_weights(config, torch.device("cpu"))
+    weights = loss_weights(4, 2, 3.0, torch.device("cpu"))
     loss = weighted_loss(Forecast(fitted, fields, ()), torch.zeros(1, 5, 1, 2, 2), torch.tensor(2.0), weights)
     assert loss.item() == pytest.approx((3 * 1.0 + 2 * 3.0 * 9.0) / (3 + 2 * 3.0))
 

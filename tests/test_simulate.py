@@ -5,7 +5,7 @@ import xarray as xr
 
 from forecast_cli.equations.navier_stokes import NavierStokes, coarsened, random_vorticity
 from forecast_cli.errors import ConfigError, DivergedError
-from forecast_cli.simulate import NavierStokesPlan, simulate_navier_stokes
+from forecast_cli.simulate.navier_stokes import NavierStokesPlan, simulate_navier_stokes
 
 SMALL = {"samples": 3, "grid": 16, "coarsen": 2, "frames": 4, "seed": 9, "dtype": torch.float64}
 
@@ -25,7 +25,7 @@ def test_the_file_holds_what_the_solver_computed_with_y_before_x(tmp_path):
 
 def test_samples_do_not_depend_on_how_many_are_drawn(tmp_path, monkeypatch):
     whole = simulated(tmp_path / "whole.nc")["vorticity"].values
-    monkeypatch.setattr("forecast_cli.simulate.BATCH", 2)
+    monkeypatch.setattr("forecast_cli.simulate.navier_stokes.BATCH", 2)
     np.testing.assert_allclose(simulated(tmp_path / "parts.nc")["vorticity"].values, whole, rtol=0, atol=1e-12)
     np.testing.assert_allclose(
         simulated(tmp_path / "one.nc", samples=1)["vorticity"].values[0], whole[0], rtol=0, atol=1e-12

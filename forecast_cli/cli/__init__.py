@@ -83,6 +83,9 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("plot")(plot.plot)
 simulations = typer.Typer(no_args_is_help=True, help="Simulate a data set to train on.")
 simulations.command("navier-stokes")(simulate.navier_stokes)
+for _problem in simulate.HELP:
+    _command = simulate.shallow_water if _problem == "shallow-water" else simulate.of_problem(_problem)
+    simulations.command(_problem)(_command)
 app.add_typer(simulations, name="simulate")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.data.roles import Roles, coordinate_of
+from forecast_cli.data.times import as_meant
 from forecast_cli.domain import Axis, Boundary, GridKind
 
 
@@ -17,7 +18,7 @@ def axis_of(dataset: xr.Dataset, dimension: str, role: str) -> Axis:
     spacing = (values[-1] - values[0]) / (size - 1) if size > 1 else None
     if spacing is not None and not np.allclose(np.diff(values), spacing, rtol=1e-3, atol=1e-12):
         spacing = None
-    rounded = None if spacing is None else float(f"{spacing:.6g}")
+    rounded = None if spacing is None else as_meant(float(spacing), values)
     return Axis(dimension, size, str(coordinate.attrs.get("units", "")), float(values[0]), rounded)
 
 

@@ -21,6 +21,7 @@ class Statistics:
 
     mean, scale: mean and standard deviation, (channel, 1, 1) or pointwise (channel, height, width).
     change: root mean square of the change between frames, (channel, 1, 1).
+    lower, upper: the smallest and the largest value, (channel, 1, 1).
     climatology: mean over time and samples, (channel, height, width), NaN where there is no value.
     present: whether a cell ever has a value, (channel, height, width).
     """
@@ -28,6 +29,8 @@ class Statistics:
     mean: Tensor
     scale: Tensor
     change: Tensor
+    lower: Tensor
+    upper: Tensor
     climatology: Tensor
     present: Tensor
 
@@ -39,6 +42,7 @@ def statistics(fields: Fields, part: Part, frames: Frames, *, pointwise: bool = 
     Raises DataError for a variable that is missing or constant over the whole part, or that never changes in time.
     """
     count, mean, squares, changes, pairs = (torch.zeros(fields.domain.shape, dtype=torch.float64) for _ in range(5))
+    lower, upper = (torch.full((len(fields.names),), sign * torch.inf, dtype=torch.float64) for sign in (1, -1))
     block = max(2, BLOCK_BYTES // fields.frame_bytes)
     for sample in part.samples:
         previous = None
@@ -56,6 +60,8 @@ def statistics(fields: Fields, part: Part, frames: Frames, *, pointwise: bool = 
             changes += (change**2).nansum(dim=0)
             pairs += (~change.isnan()).sum(dim=0)
             previous = values[-1:]
+            lower = torch.minimum(lower, torch.where(present, values, torch.inf).amin(dim=(0, 2, 3)))
+            upper = torch.maximum(upper, torch.where(present, values, -torch.inf).amax(dim=(0, 2, 3)))
 
     def over_cells(total: Tensor, number: Tensor) -> Tensor:
         return total.sum(dim=(1, 2), keepdim=True) / number.sum(dim=(1, 2), keepdim=True).clamp(min=1)
@@ -72,6 +78,8 @@ def statistics(fields: Fields, part: Part, frames: Frames, *, pointwise: bool = 
         mean=(torch.where(count > 0, mean, overall) if pointwise else overall).float(),
         scale=scale.float(),
         change=change.float(),
+        lower=lower.float().view(-1, 1, 1),
+        upper=upper.float().view(-1, 1, 1),
         climatology=torch.where(count > 0, mean, torch.nan).float(),
         present=count > 0,
     )

@@ -263,8 +263,7 @@ def _step(axis: TimeAxis, source: str) -> TimeStep:
         whole = abs(mean - round(mean)) <= _UNEVEN * mean / len(steps)  # hours stored as days in float32
         return TimeStep(round(float(mean), 0 if whole else 6), "second")
     if even:
-        exact = float(f"{mean:.6g}")  # a step of 0.1 stored in float32 is 0.1
-        return TimeStep(exact, str(axis.attributes.get("units", "1")))
+        return TimeStep(as_meant(float(mean), values), str(axis.attributes.get("units", "1")))
     if (steps == 0).any():
         twice = int((steps == 0).argmax())
         raise DataError(
@@ -278,6 +277,12 @@ def _step(axis: TimeAxis, source: str) -> TimeStep:
         f"Fill or select an evenly spaced part, for example with --select {axis.name}=START:STOP, "
         "or number the frames with --time-as-steps."
     )
+
+
+def as_meant(step: float, values: np.ndarray) -> float:
+    """The step between numbers, without the digits that their storage has added: in float32 a step of 0.1 is 0.10000000149."""
+    through_float32 = bool((values.astype(np.float32) == values).all())
+    return float(f"{step:.{6 if through_float32 else 12}g}")
 
 
 def _elapsed(values: np.ndarray, origin: Any) -> np.ndarray:

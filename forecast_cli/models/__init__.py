@@ -7,20 +7,23 @@ from functools import partial
 from forecast_cli.config import RunConfig
 from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
-from forecast_cli.models.base import Forecast, ForecastModel, State
+from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, State
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
+from forecast_cli.models.finn import FiniteVolumeNetwork, completed
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
 from forecast_cli.models.recurrent import RecurrentForecaster
 
-__all__ = ["MODELS", "Forecast", "ForecastModel", "State", "build_model"]
+__all__ = ["MODELS", "RECURRENT", "Forecast", "ForecastModel", "LearnedFunction", "State", "build_model", "completed"]
 
-MODELS: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
+RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "minconvlstm": partial(RecurrentForecaster, cell=MinConvLSTMCell),
     "minconvgru": partial(RecurrentForecaster, cell=MinConvGRUCell),
     "minconvexplstm": partial(RecurrentForecaster, cell=MinConvExpLSTMCell),
     "convlstm": partial(RecurrentForecaster, cell=ConvLSTMCell),
     "convgru": partial(RecurrentForecaster, cell=ConvGRUCell),
 }
+"""Convolutional recurrent networks: one stack, of which only the cell differs."""
+MODELS = {**RECURRENT, "finn": FiniteVolumeNetwork}
 
 
 def build_model(config: RunConfig, domain: Domain) -> ForecastModel:

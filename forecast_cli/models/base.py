@@ -24,6 +24,23 @@ class Forecast(NamedTuple):
     state: State
 
 
+class LearnedFunction(NamedTuple):
+    """A function that a model has learned, tabulated over the range of its inputs in the training part.
+
+    inputs: name and unit, with the values along each. channels: of the fields that they are; None where they are others.
+    outputs: name and unit.
+    learned, known: (outputs, *values of the inputs), what the network gives and what the equation says itself.
+    """
+
+    name: str
+    meaning: str
+    inputs: list[tuple[str, str, Tensor]]
+    channels: list[int] | None
+    outputs: list[tuple[str, str]]
+    learned: Tensor
+    known: Tensor
+
+
 class ForecastModel(nn.Module):
     """A forecaster of the fields of a domain, in physical units: normalisation lives inside.
 
@@ -67,9 +84,10 @@ class ForecastModel(nn.Module):
                 self.register_buffer(f"{kind}_scale", torch.ones(len(names), 1, 1))
 
     def set_statistics(self, **statistics: Tensor) -> None:
-        """Copy what is known of the training part into the buffers of the same names."""
-        for name, value in statistics.items():
-            self.get_buffer(name).copy_(value)
+        """Copy what is known of the training part into those buffers of the same names that the model has."""
+        buffers = dict(self.named_buffers())
+        for name in statistics.keys() & buffers.keys():
+            buffers[name].copy_(statistics[name])
 
     def normalize(self, fields: Tensor) -> Tensor:
         """Fields in units of the training part's spread, the mean (0) where a value may be and is missing.
@@ -105,6 +123,14 @@ class ForecastModel(nn.Module):
         Raises ConfigError where static or forcing is missing, or where the model has no use for it.
         """
         raise NotImplementedError
+
+    def learned_numbers(self) -> dict[str, tuple[float, str]]:
+        """Numbers with a meaning that training has found, such as a diffusivity, with their units; by name."""
+        return {}
+
+    def learned_functions(self) -> list[LearnedFunction]:
+        """Functions with a meaning that training has found, such as a reaction rate."""
+        return []
 
     def require_inputs(self, static: Tensor | None, forcing: Tensor | None) -> None:
         """Raise ConfigError unless static and forcing fields come as the domain says."""

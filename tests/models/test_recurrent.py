@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from forecast_cli.config import load_config
 from forecast_cli.domain import Axis, Domain, TimeStep, Variable
 from forecast_cli.errors import ConfigError
-from forecast_cli.models import MODELS, build_model
+from forecast_cli.models import RECURRENT, build_model
 
 
 def scalar_domain(height: int, width: int) -> Domain:
@@ -27,7 +27,7 @@ NAVIER_STOKES = {
 
 
 @pytest.mark.parametrize("preset", ["navier-stokes-s15", "navier-stokes-s25"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_reference_presets_have_the_published_number_of_parameters(preset, name):
     assert parameters(preset, name, (16, 16)) == NAVIER_STOKES[name]
 
@@ -51,17 +51,17 @@ def test_the_geopotential_preset_has_the_published_layers(name, channels):
     assert parameters("geopotential", name, (16, 32)) == counted(name, 3, channels, 16 * 32)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_our_own_preset_keeps_the_published_budget(name):
     assert parameters("navier-stokes", name, (16, 16)) == pytest.approx(175_000, rel=0.05)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_layers_may_differ_in_width(name, tiny_model, context):
     assert tiny_model(name, model__hidden="3,6,2")(context, 2).fields.shape[1] == 2
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_fields_in_one_dimension_are_convolved_along_the_width_alone(name, tiny_config):
     torch.manual_seed(0)
     model = build_model(tiny_config(name, model__kernel_size=5, model__boundary="circular"), scalar_domain(1, 9))
@@ -82,7 +82,7 @@ def test_what_came_one_season_before_the_frame_to_be_forecast_is_an_input(tiny_m
     assert_close(inputs[:, 0, 4:8], torch.zeros_like(inputs[:, 0, 4:8]))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_a_circular_model_commutes_with_shifts(name, tiny_model, context):
     """True for every norm without a weight per cell; the weights of `layer` belong to cells."""
     model = tiny_model(name, model__norm="channel", model__boundary="circular")
@@ -90,7 +90,7 @@ def test_a_circular_model_commutes_with_shifts(name, tiny_model, context):
     assert_close(shifted, model(context, 3).fields.roll((2, 3), dims=(-2, -1)), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_a_cylinder_commutes_with_shifts_in_longitude_only(name, tiny_model, context):
     model = tiny_model(name, model__norm="none", model__boundary="cylinder")
     expected = model(context, 3).fields

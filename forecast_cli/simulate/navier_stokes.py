@@ -1,4 +1,4 @@
-"""Simulated data sets, written as CF NetCDF with one trajectory a sample."""
+"""Flows on a periodic square, written as CF NetCDF with one trajectory a sample."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

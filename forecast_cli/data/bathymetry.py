@@ -1,0 +1,121 @@
+"""The depth of the sea out of any file of elevations or depths, on as many cells as asked for, in metres."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from forecast_cli.data.fields import Fields, open_fields
+from forecast_cli.domain import Axis
+from forecast_cli.errors import DataError
+
+EARTH = 6.371e6
+"""Mean radius of the Earth [m]."""
+_DEPTH, _ELEVATION = ("depth", "bathymetry_depth"), ("elevation", "altitude", "topo", "height", "z")
+
+
+class Bathymetry(NamedTuple):
+    """depth: (height, width) [m], positive down, rows from south to north. extent: of y and x, outer faces [m].
+
+    notes: how the file was understood, a line each.
+    """
+
+    depth: np.ndarray
+    extent: tuple[tuple[float, float], ...]
+    notes: tuple[str, ...]
+
+
+def read_bathymetry(place: str, cells: tuple[int, int], *, min_depth: float | None = None) -> Bathymetry:
+    """The sea bed in a file, as means over `cells` (height, width) that fill its extent.
+
+    place: FILE or FILE:variable. Degrees are converted to metres at the middle latitude. min_depth: shallower water
+    and land are deepened to it; None refuses land.
+    Raises DataError for a file with more than one candidate, with a sign that its values contradict, or with land.
+    """
+    file, colon, name = place.rpartition(":")
+    chosen = (file, [name]) if colon and Path(file).exists() else (place, [])
+    fields = open_fields([chosen[0]], variables=chosen[1], static=True)
+    if len(fields.names) > 1:
+        raise DataError(f"{place}: which of {', '.join(fields.names)} is the sea bed? Give --topography {place}:NAME.")
+    if fields.domain.y is None:
+        raise DataError(f"{place}: '{fields.names[0]}' has one dimension of space; a sea bed has two.")
+    values = fields.read(0, 0, 1)[0, 0].astype(float)
+    sign, why = _sign(fields, values, place)
+    y, x = fields.domain.y, fields.domain.x
+    for axis in (y, x):
+        if axis.spacing is None or axis.first is None:
+            raise DataError(
+                f"{place}: '{axis.name}' has no evenly spaced coordinate. Interpolate the sea bed to an even grid."
+            )
+    depth = _resampled(_resampled(sign * _ascending(values, y, x), cells[0], 0), cells[1], 1)
+    notes = [f"{place}: {why}"]
+    metres_y, metres_x = _metres(fields, y, x)
+    extent = ((0.0, y.size * abs(y.spacing or 0.0) * metres_y), (0.0, x.size * abs(x.spacing or 0.0) * metres_x))
+    if metres_y != 1:
+        notes.append(
+            f"{place}: degrees taken as a plane of {extent[1][1] / 1000:.4g} km by {extent[0][1] / 1000:.4g} km at the middle latitude"
+        )
+    land = ~(depth > (min_depth or 0.0))
+    if land.any() and min_depth is None:
+        raise DataError(
+            f"{place}: {100 * land.mean():.2g} % of the cells are land or missing, and the equation has no land. "
+            "Choose another part of the sea, or deepen them: --min-depth 10."
+        )
+    if land.any():
+        notes.append(f"{place}: {100 * land.mean():.2g} % of the cells deepened to {min_depth:g} m")
+        depth[land] = min_depth
+    return Bathymetry(depth, extent, tuple(notes))
+
+
+def _sign(fields: Fields, values: np.ndarray, place: str) -> tuple[float, str]:
+    """What turns the values into depths, and how it is known; DataError where the file says one thing and holds another."""
+    name = fields.names[0]
+    attributes, described = fields.dataset[name].attrs, fields.domain.variables[0]
+    said = str(attributes.get("positive", "")).lower()
+    words = {name.lower(), *described.standard_name.lower().split("_"), *described.long_name.lower().split()}
+    down = said == "down" or (not said and bool(words & set(_DEPTH)))
+    up = said == "up" or (not said and bool(words & set(_ELEVATION)))
+    below = float(np.mean(values[np.isfinite(values)] < 0)) if np.isfinite(values).any() else 0.5
+    stated = down != up
+    if not stated:
+        down = below < 0.5
+    if stated and (below if down else 1 - below) > 0.9:
+        kind, sense = ("depth", "negative") if down else ("elevation", "positive")
+        raise DataError(
+            f"{place}: '{name}' says that it is {kind}, but {100 * (below if down else 1 - below):.3g} % of it are {sense}. "
+            f"State the sign: ncatted -a positive,{name},o,c,{'up' if down else 'down'} FILE."
+        )
+    how = "as the file says" if stated else "judged by its values"
+    kind = "depth, positive down" if down else "elevation, positive up: depth is its opposite"
+    return (1.0 if down else -1.0), f"'{name}' is {kind} ({how})"
+
+
+def _ascending(values: np.ndarray, y: Axis, x: Axis) -> np.ndarray:
+    """The values with rows from south to north and columns from west to east."""
+    return values[:: -1 if (y.spacing or 1) < 0 else 1, :: -1 if (x.spacing or 1) < 0 else 1]
+
+
+def _metres(fields: Fields, y: Axis, x: Axis) -> tuple[float, float]:
+    """Metres to a unit of y and of x."""
+    if fields.domain.grid == "latitude-longitude":
+        middle = (y.first or 0.0) + (y.spacing or 0.0) * (y.size - 1) / 2
+        degree = EARTH * np.pi / 180
+        return degree, degree * float(np.cos(np.deg2rad(middle)))
+    per_unit = {"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "km": 1000.0, "": 1.0, "1": 1.0}
+    for axis in (y, x):
+        if axis.units not in per_unit:
+            raise DataError(f"{fields.source}: '{axis.name}' is in '{axis.units}'; expected m, km or degrees.")
+    return per_unit[y.units], per_unit[x.units]
+
+
+def _resampled(values: np.ndarray, count: int, axis: int) -> np.ndarray:
+    """Means over `count` equal cells that fill the extent of an axis, of linear interpolation between the values."""
+    size = values.shape[axis]
+    fine = max(1, -(-size // count)) * 2
+    places = (np.arange(count * fine) + 0.5) / (count * fine) * size - 0.5
+    low = np.clip(np.floor(places).astype(int), 0, size - 2)
+    share = np.clip(places - low, 0, 1)
+    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+    share = share.reshape(shape)
+    between = (1 - share) * values.take(low, axis) + share * values.take(low + 1, axis)
+    return np.moveaxis(np.moveaxis(between, axis, 0).reshape(count, fine, -1).mean(axis=1), 0, axis)

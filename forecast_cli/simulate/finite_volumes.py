@@ -1,0 +1,267 @@
+"""Finite-volume problems, computed with their known closures and written as CF NetCDF, one trajectory a sample."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from forecast_cli.data.bathymetry import read_bathymetry
+from forecast_cli.data.output import FieldType, Writer, open_writer, refuse_overwrite
+from forecast_cli.equations import PROBLEMS, Equation, Problem
+from forecast_cli.equations.shallow_water import TOPOGRAPHIES, named_depth
+from forecast_cli.errors import ConfigError, DivergedError
+from forecast_cli.physics.grid import Grid
+from forecast_cli.physics.integrate import ADAPTIVE, Solver, frames, stable_steps, steps_of
+from forecast_cli.simulate.noise import Noise, with_noise
+
+BATCH_BYTES = 2**28
+"""Samples integrated together fit into this, or are one."""
+
+
+@dataclass(frozen=True)
+class SeaBed:
+    """What lies below the waves, by its name or as FILE[:variable]; depths in m.
+
+    depth: of the flat bottom that named ones rise from. min_depth: land and shallower water are deepened to it; None refuses land.
+    """
+
+    name: str = "flat"
+    depth: float = 100.0
+    min_depth: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to simulate; None takes what the problem says.
+
+    grid: cells along (x,) or (y, x). frames: in all, the first at time 0, `duration` apart from the last. every: frames
+    from one that is written to the next. parameters, boundaries, closures: see Equation.build. time_step: the longest
+    step of a solver with fixed steps. tolerance: of an adaptive one.
+    """
+
+    problem: str
+    samples: int = 1
+    grid: tuple[int, ...] | None = None
+    frames: int | None = None
+    duration: float | None = None
+    every: int = 1
+    seed: int = 0
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    boundaries: Mapping[str, str] = field(default_factory=dict)
+    closures: Mapping[str, str] = field(default_factory=dict)
+    noise: Mapping[str, Noise] = field(default_factory=dict)
+    solver: str = "auto"
+    time_step: float | None = None
+    tolerance: float = 1e-8
+    sea_bed: SeaBed = field(default_factory=SeaBed)
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 1), ("frames", 2), ("every", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"--{name} {value}: expected at least {least}.")
+        for name in ("duration", "time_step", "tolerance"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: expected a positive number.")
+        if self.every > (self.frames or PROBLEMS[self.problem].frames) - 1:
+            raise ConfigError(f"--every {self.every}: only the first frame would be written.")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that is decided before the first step. interval, count: between written frames, and of those after the first."""
+
+    problem: Problem
+    equation: Equation
+    states: Tensor
+    interval: float
+    count: int
+    solver: Solver
+    notes: tuple[str, ...]
+
+
+class Made(NamedTuple):
+    """What was simulated, for the user: cells along the axes, written frames, how it was solved, and notes, a line each."""
+
+    cells: tuple[int, ...]
+    frames: int
+    solver: str
+    notes: tuple[str, ...]
+
+
+def simulate(
+    plan: Plan, path: Path, *, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Made:
+    """Write the trajectories of a plan to `path`.
+
+    Computed in float64 (float32 on mps), with the same time step for all samples.
+    progress: called with (samples done, samples in all).
+    Raises ConfigError for impossible plans, DataError for unsuitable sea beds, DivergedError where the solution leaves the finite
+    numbers, OutputError where `path` cannot be written.
+    """
+    refuse_overwrite(path, overwrite)
+    prepared = _prepare(plan)
+    equation, names = prepared.equation, [variable.name for variable in prepared.equation.VARIABLES]
+    batch = max(1, BATCH_BYTES // (8 * prepared.states[0].numel() * (prepared.count + 1)))
+    with open_writer(path, overwrite=overwrite) as file:
+        _lay_out(file, plan, prepared)
+        for first in range(0, plan.samples, batch):
+            start = prepared.states[first : first + batch]
+            later = frames(equation, start, prepared.interval, prepared.count, prepared.solver)
+            record = torch.cat([start.unsqueeze(1), later], dim=1).cpu().numpy()
+            if not np.isfinite(record).all():
+                raise DivergedError(
+                    f"{plan.problem} left the finite numbers in samples {first} to {first + len(start) - 1}. "
+                    "Give a smaller --time-step, more cells, or other --param."
+                )
+            for sample, trajectory in enumerate(record, first):
+                generator = np.random.default_rng([plan.seed, sample, 1])
+                # The start of waves is known: their inversion takes it as it is.
+                noisy = with_noise(trajectory, plan.noise, names, generator, exact=1 if equation.STATIC else 0)
+                for channel, name in enumerate(names):
+                    file.write(name, (sample,), noisy[:, channel].reshape(len(noisy), *_sizes(equation.grid).values()))
+            file.sync()
+            if progress:
+                progress(first + len(start), plan.samples)
+    solver = prepared.solver
+    how = (
+        f"tolerance {solver.tolerance:g}"
+        if solver.name in ADAPTIVE
+        else f"steps of {prepared.interval / solver.steps:.4g}"
+    )
+    cells = tuple(axis.size for axis in equation.grid.axes)
+    return Made(cells, prepared.count + 1, f"{solver.name}, {how}", prepared.notes)
+
+
+def _prepare(plan: Plan) -> _Prepared:
+    problem = PROBLEMS[plan.problem]
+    cells, extent = plan.grid or problem.cells, problem.extent
+    notes: tuple[str, ...] = ()
+    depth: np.ndarray | None = None
+    duration = plan.duration or problem.duration
+    if len(cells) != len(problem.cells) or min(cells) < 2:
+        wanted = "a number of cells" if len(problem.cells) == 1 else "cells along y x cells along x, such as 32x48"
+        raise ConfigError(
+            f"--grid {'x'.join(map(str, cells))}: {plan.problem} takes {wanted}, at least 2 along each axis."
+        )
+    if problem.equation.STATIC and plan.sea_bed.name not in TOPOGRAPHIES:
+        depth, extent, notes = read_bathymetry(
+            plan.sea_bed.name, (cells[0], cells[1]), min_depth=plan.sea_bed.min_depth
+        )
+        if plan.duration is None:  # two crossings, as in the problem's own basin
+            duration = 2 * max(upper - lower for lower, upper in extent) / math.sqrt(9.81 * float(depth.mean()))
+    grid = Grid.uniform(cells, extent, units=problem.units)
+    equation = problem.equation.build(
+        grid, parameters=plan.parameters, boundaries=plan.boundaries, closures=plan.closures
+    )
+    dtype = torch.float32 if torch.device(plan.device).type == "mps" else torch.float64
+    if problem.equation.STATIC:
+        depth = _named_depth(plan.sea_bed, grid) if depth is None else depth
+        equation = replace(equation, static=torch.as_tensor(depth[None, None], device=plan.device, dtype=dtype))
+    draws = [problem.initial(grid, n, np.random.default_rng([plan.seed, n])) for n in range(plan.samples)]
+    states = torch.as_tensor(np.stack(draws), device=plan.device, dtype=dtype)
+    number = plan.frames or problem.frames
+    interval = duration / (number - 1)
+    solver = _solver(plan, equation, states, interval)
+    written = replace(solver, steps=solver.steps * plan.every)
+    return _Prepared(problem, equation, states, interval * plan.every, (number - 1) // plan.every, written, notes)
+
+
+def _named_depth(sea_bed: SeaBed, grid: Grid) -> np.ndarray:
+    if not (sea_bed.depth > 0 and math.isfinite(sea_bed.depth)):
+        raise ConfigError(f"--depth {sea_bed.depth:g}: expected a positive number of metres.")
+    return np.maximum(named_depth(sea_bed.name, grid, sea_bed.depth), sea_bed.min_depth or 0.0)
+
+
+def _solver(plan: Plan, equation: Equation, states: Tensor, interval: float) -> Solver:
+    """The solver, with steps that are stable for the initial states and the values at the boundary."""
+    name = equation.SOLVERS[0] if plan.solver == "auto" else plan.solver
+    equation.require_solver(name, "--solver")
+    if name in ADAPTIVE:
+        if plan.time_step is not None:
+            raise ConfigError(
+                f"--time-step: {name} chooses its own steps. Give --tolerance, or a solver with fixed steps."
+            )
+        scale = (states.amax(dim=(0, 2, 3)) - states.amin(dim=(0, 2, 3))).clamp(min=1e-12)
+        # What starts as a constant has the size of what comes in.
+        return Solver(name, tolerance=plan.tolerance, scale=torch.where(scale > 1e-12, scale, 1.0).view(-1, 1, 1))
+    held = [
+        c.value for c in equation.conditions.values() if c.kind.startswith("dirichlet") and isinstance(c.value, float)
+    ]
+    lower = states.amin(dim=(0, 2, 3)).clamp(max=min(held, default=math.inf))
+    upper = states.amax(dim=(0, 2, 3)).clamp(min=max(held, default=-math.inf))
+    limit = equation.stable_step(name, lower, upper)
+    if plan.time_step is None:
+        return Solver(name, stable_steps(interval, limit))
+    return Solver(name, steps_of(interval, plan.time_step, limit, name=name, where="--time-step"))
+
+
+def _lay_out(file: Writer, plan: Plan, prepared: _Prepared) -> None:
+    """Dimensions, coordinates, empty variables, the sea bed, and everything that the solver used."""
+    problem, equation = prepared.problem, prepared.equation
+    grid, count = equation.grid, prepared.count + 1
+    file.attributes(_attributes(plan, prepared))
+    times = prepared.interval * np.arange(count)
+    time = {"axis": "T", "long_name": "time", "units": problem.time_units}
+    file.coordinate("time", xr.Variable("time", times, time))
+    for axis, places in zip(grid.axes, grid.centres(), strict=True):
+        said = {"axis": axis.name.upper(), "long_name": f"{axis.name} of the cell's centre", "units": axis.units}
+        if axis.units == "m":
+            said["standard_name"] = f"projection_{axis.name}_coordinate"
+        file.coordinate(axis.name, xr.Variable(axis.name, places.ravel(), said))
+    sizes = _sizes(grid)
+    dtype: FieldType = "f8" if plan.dtype == torch.float64 else "f4"
+    if equation.static is not None:
+        said = {
+            "long_name": "depth of the resting water",
+            "standard_name": "sea_floor_depth_below_mean_sea_level",
+            "units": "m",
+            "positive": "down",
+        }
+        file.field(equation.STATIC, sizes, said, dtype=dtype)
+        file.write(equation.STATIC, (), equation.static[0, 0].cpu().numpy())
+    for variable in equation.VARIABLES:
+        said = {"long_name": variable.long_name, "units": variable.units}
+        said |= {"standard_name": variable.standard_name} if variable.standard_name else {}
+        chunks = (1, count, *sizes.values())
+        file.field(variable.name, {"sample": plan.samples, "time": count, **sizes}, said, chunks=chunks, dtype=dtype)
+
+
+def _sizes(grid: Grid) -> dict[str, int]:
+    return {axis.name: axis.size for axis in grid.axes}
+
+
+def _attributes(plan: Plan, prepared: _Prepared) -> dict[str, str | float | int]:
+    """What the solver used, by the names that `forecast train --model finn` looks for."""
+    equation, solver = prepared.equation, prepared.solver
+    found: dict[str, str | float | int] = {
+        "title": prepared.problem.title,
+        "equation": equation.NAME,
+        "references": "arXiv 2408.10649" if equation.STATIC else "arXiv 2111.11798",
+        "solver": solver.name,
+        "seed": plan.seed,
+    }
+    found |= (
+        {"tolerance": solver.tolerance} if solver.name in ADAPTIVE else {"time_step": prepared.interval / solver.steps}
+    )
+    found |= {name: float(value) for name, value in equation.parameters.items()}
+    found |= {f"boundary_{side}": str(condition) for side, condition in equation.conditions.items()}
+    found |= {f"closure_{name}": str(choice) for name, choice in equation.closures.items()}
+    if all(condition.kind == "periodic" for condition in equation.conditions.values()):
+        found["boundary_conditions"] = "periodic"
+    if plan.noise:
+        found["noise"] = ",".join(f"{name}={noise}" for name, noise in plan.noise.items())
+    if equation.STATIC:
+        found["topography"] = plan.sea_bed.name
+    if prepared.notes:
+        found["comment"] = "; ".join(prepared.notes)
+    return found
