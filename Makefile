@@ -19,7 +19,7 @@ setup: .venv/installed  ## install into .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup  ## train, roll out and score on simulated and on real fields; pictures in demo_output
+demo: setup  ## train, roll out and score on simulated and real fields and on an equation; pictures in demo_output
 	rm -rf $(OUT) && mkdir $(OUT)
 	#
 	# 1. Simulated turbulence: 60 flows, 50 to train on, 10 to forecast.
@@ -41,6 +41,15 @@ demo: setup  ## train, roll out and score on simulated and on real fields; pictu
 	$(FORECAST) evaluate $(OUT)/e1_forecast.nc --truth sample_data/E1_north_america.nc --metric rmse,acc --baseline persistence,persistence:5,climatology -o $(OUT)/e1_scores.nc
 	$(FORECAST) plot $(OUT)/e1_scores.nc -o $(OUT)/e1_scores.png
 	$(FORECAST) plot $(OUT)/e1_forecast.nc --truth sample_data/E1_north_america.nc -o $(OUT)/e1_forecast.png
+	#
+	# 3. An equation with unknown parts: advection velocity and diffusivity of Burgers' equation, learned from 151 frames.
+	#
+	$(FORECAST) simulate burgers --duration 1 --frames 201 -o $(OUT)/burgers.nc
+	$(FORECAST) train $(OUT)/burgers.nc --model finn --set model.equation=burgers --set 'model.learn=["advection", "D"]' --split-along time --split 151,0,50 -o $(OUT)/burgers_run
+	$(FORECAST) plot $(OUT)/burgers_run/closures.nc -o $(OUT)/burgers_closures.png
+	$(FORECAST) rollout $(OUT)/burgers_run --data $(OUT)/burgers.nc -o $(OUT)/burgers_forecast.nc
+	$(FORECAST) evaluate $(OUT)/burgers_forecast.nc --truth $(OUT)/burgers.nc --metric relative_l2 --baseline persistence -o $(OUT)/burgers_scores.nc
+	$(FORECAST) plot $(OUT)/burgers_forecast.nc --truth $(OUT)/burgers.nc -o $(OUT)/burgers_forecast.png
 	#
 	# Done: look at $(OUT)/*.png and $(OUT)/flow_forecast.gif
 	#

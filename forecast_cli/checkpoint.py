@@ -87,20 +87,26 @@ def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Map
     write_atomically(run / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
 
-def load_model(run: Path, device: torch.device | str = "cpu") -> SavedModel:
+def load_model(
+    run: Path, device: torch.device | str = "cpu", *, others: Mapping[str, Mapping[str, Any]] | None = None
+) -> SavedModel:
     """The best model of a run directory.
 
-    Raises CheckpointError, naming the file, if the run is missing, damaged, or of another version or architecture.
+    others: known "parameters" and "boundaries" of an equation in the place of those of the training.
+    Raises CheckpointError, naming the file, if the run is missing, damaged, or of another version or architecture;
+    ConfigError where `others` do not belong to the model.
     """
     if not run.is_dir():
         raise CheckpointError(f"{run}: no such run directory.")
     description = describe_run(run)
     try:
-        config = RunConfig.model_validate(description["config"])
+        config = _with_others(RunConfig.model_validate(description["config"]), others or {})
         domain = Domain.from_json(description["domain"])
         parts, epoch = description["parts"], int(description["epoch"])
         model = build_model(config, domain)
     except ForecastError as error:
+        if others:
+            raise
         raise CheckpointError(f"{run / DESCRIPTION}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -109,6 +115,19 @@ def load_model(run: Path, device: torch.device | str = "cpu") -> SavedModel:
         ) from error
     digest = load_weights(run, model)
     return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest, load_cycles(run / CLIMATOLOGY))
+
+
+def _with_others(config: RunConfig, others: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """The configuration with other known parts of its equation. Raises ConfigError for what was learned, or without equation."""
+    if not others:
+        return config
+    given = [name for table in others.values() for name in table]
+    if config.model.name != "finn":
+        raise ConfigError(f"{', '.join(given)}: the run holds {config.model.name}, which has no equation to change.")
+    if learned := next((name for name in given if name in config.model.learn), None):
+        raise ConfigError(f"{learned} was learned in training: it cannot be given another value.")
+    tables = {key: {**getattr(config.model, key), **table} for key, table in others.items()}
+    return config.model_copy(update={"model": config.model.model_copy(update=tables)})
 
 
 def load_weights(run: Path, model: ForecastModel) -> str:
@@ -150,6 +169,11 @@ def describe_run(run: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path}: written by another version of forecast (format {FORMAT} is understood).")
     return description
+
+
+def learned_numbers(run: Path) -> dict[str, float]:
+    """The numbers with a meaning that the best model of a run has learned, by name."""
+    return dict(describe_run(run).get("learned", {}))
 
 
 def save_state(run: Path, state: Mapping[str, Any]) -> None:

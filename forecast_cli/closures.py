@@ -39,8 +39,7 @@ def closures_of(model: ForecastModel, prepared: Prepared) -> xr.Dataset | None:
 
 
 def _tabulated(function: LearnedFunction, prepared: Prepared) -> xr.Dataset:
-    # Two closures may see the same variable: each has its own coordinate.
-    dims = [f"{function.name}_{name}" for name, _, _ in function.inputs]
+    dims = [name for name, _, _ in function.inputs]
     table = xr.Dataset()
     for dim, (name, unit, values) in zip(dims, function.inputs, strict=True):
         table[dim] = (dim, _array(values), {"long_name": name, "units": unit or "1"})

@@ -135,6 +135,8 @@ class ModelConfig(Section):
     """Side to boundary condition, such as left=dirichlet:1; from the file or the equation where not given."""
     closures: Pairs = {}
     """Closure to the name of a known function, such as retardation=langmuir."""
+    scheme: str = ""
+    """How advection is differenced: upwind, as published, or limited, of second order."""
     solver: str = "auto"
     time_step: Annotated[float, Field(gt=0)] | None = None
     """Longest step of a solver with fixed steps; none takes the stable one."""

@@ -47,6 +47,13 @@ def _squares(forecast: np.ndarray, truth: np.ndarray, weights: np.ndarray, _: np
     return _over_cells((forecast - truth) ** 2, weights)
 
 
+def _shares(forecast: np.ndarray, truth: np.ndarray, weights: np.ndarray, _: np.ndarray | None) -> Terms:
+    """Squared errors, and as their weight the squares of the truth, where both are present."""
+    present = ~np.isnan(forecast + truth)
+    errors, sizes = (np.where(present, part, 0) ** 2 for part in (forecast - truth, truth))
+    return errors @ weights.T, sizes @ weights.T
+
+
 def _distances(forecast: np.ndarray, truth: np.ndarray, weights: np.ndarray, _: np.ndarray | None) -> Terms:
     return _over_cells(np.abs(forecast - truth), weights)
 
@@ -76,6 +83,11 @@ METRICS = {
     "rmse": Metric(
         "Root of the weighted mean of (f - t)^2 over starts and cells, in the unit of the variable.", _squares, np.sqrt
     ),
+    "relative_l2": Metric(
+        "Root of the weighted sum of (f - t)^2 over that of t^2, over starts and cells; a pure number, 1 for a forecast of 0.",
+        _shares,
+        np.sqrt,
+    ),
     "mae": Metric("Weighted mean of |f - t| over starts and cells, in the unit of the variable.", _distances),
     "bias": Metric(
         "Weighted mean of f - t over starts and cells, in the unit of the variable; positive where the forecast is too high.",
@@ -87,6 +99,10 @@ METRICS = {
         _correlations,
     ),
 }
+
+
+PURE_NUMBERS = ("acc", "relative_l2")
+"""Metrics without a unit."""
 
 
 def cell_weights(fields: Fields) -> xr.DataArray:

@@ -28,6 +28,12 @@ def segment_of(training: TrainingConfig, epoch: int) -> int:
     return training.segments[min(epoch * len(training.segments) // training.epochs, len(training.segments) - 1)]
 
 
+def next_segment(training: TrainingConfig, epoch: int) -> int:
+    """The first epoch after this one whose rollouts are of another length; the number of epochs if there is none."""
+    now = segment_of(training, epoch)
+    return next((e for e in range(epoch + 1, training.epochs) if segment_of(training, e) != now), training.epochs)
+
+
 def cut(batch: Batch, segment: int) -> Batch:
     """Windows of 1 + `segment` frames out of longer ones, each starting at a true frame that ends the one before.
 

@@ -40,6 +40,7 @@ from forecast_cli.objective import (
     input_noise,
     learning_rate,
     loss_weights,
+    next_segment,
     segment_of,
     weighted_loss,
 )
@@ -47,6 +48,8 @@ from forecast_cli.planning import Prepared, prepare
 
 WALL = 1e6
 """What a line search sees in the place of a loss that is no number; a loss of 1 is as bad as forecasting the mean."""
+AT_REST = 1e-6
+"""Relative change of the loss in an epoch below which lbfgs has come to rest: float32 resolves little more."""
 CHECK_EVERY = 50
 """Steps between looks at whether the loss is finite: a look waits for the device."""
 
@@ -225,10 +228,11 @@ class Trainer:
 
     def _close_epoch(self, seconds: float, reporter: Reporter) -> None:
         progress = self.progress
+        whole = self.is_lbfgs or self.config.training.segments
         row: dict[str, float] = {
             "epoch": progress.epoch + 1,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "training_loss": self._loss_after() if self.is_lbfgs else progress.loss_sum / progress.windows_seen,
+            "training_loss": self._loss_after() if whole else progress.loss_sum / progress.windows_seen,
         }
         row |= self.validate()
         score = row.get("validation_loss", row["training_loss"])
@@ -249,14 +253,25 @@ class Trainer:
             if self.config.training.schedule == "plateau" and progress.stale_epochs % PLATEAU_EPOCHS == 0:
                 progress.reductions += 1
         progress.rows.append(row)
+        if self.is_lbfgs and self._at_rest:
+            # Further line searches would find nothing either: on to rollouts of another length, or to the end.
+            progress.epoch = next_segment(self.config.training, progress.epoch) - 1
+        if not any(True for _ in self.model.parameters()):
+            progress.epoch = self.config.training.epochs - 1
         progress.epoch, progress.position, progress.loss_sum, progress.windows_seen = progress.epoch + 1, 0, 0.0, 0
         self.save_state()
         _log.info("epoch %s", " ".join(f"{key}={value:.6g}" for key, value in row.items()))
         reporter.epoch(row | {"best": improved})
 
+    @property
+    def _at_rest(self) -> bool:
+        """Whether an epoch has left the loss as it was, to rounding."""
+        losses = [row["training_loss"] for row in self.progress.rows[-2:]]
+        return len(losses) == 2 and abs(losses[1] - losses[0]) <= AT_REST * losses[0]
+
     @torch.no_grad()
     def _loss_after(self) -> float:
-        """The loss over whole training windows with the present weights: lbfgs knows that of the weights before, on segments."""
+        """The loss over whole training windows with the present weights: steps know that of the weights before, on segments."""
         total = 0.0
         for batch in _batches(self.prepared.training, self.config.training.batch_size, self.progress.epoch):
             batch = batch.to(self.device)

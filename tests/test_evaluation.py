@@ -305,7 +305,7 @@ def test_a_truth_without_the_forecast_samples_is_refused(tmp_path):
     ("options", "message"),
     [
         ({"metrics": ["rsme"]}, "did you mean rmse"),
-        ({"metrics": ["zzz"]}, "known are rmse, mae, bias, acc"),
+        ({"metrics": ["zzz"]}, "known are rmse, relative_l2, mae, bias, acc"),
         ({"baselines": ["persistance"]}, "known are persistence"),
         ({"baselines": ["persistence:0"]}, "known are persistence"),
         ({"baselines": ["climatology"]}, "needs the climatology"),

@@ -26,7 +26,7 @@ ALLOWED = {
     "simulate": EVERYBODY | {"equations", "physics", "data"},
     "metrics": EVERYBODY | {"data"},
     "evaluation": EVERYBODY | {"data", "metrics"},
-    "plots": EVERYBODY | {"data", "evaluation"},
+    "plots": EVERYBODY | {"data", "evaluation", "metrics"},
 }
 # What may not even be imported indirectly, for speed of start or freedom of torch.
 WITHOUT_TORCH = ["metrics", "evaluation", "plots", "config", "domain", "errors"]

@@ -23,6 +23,7 @@ def score(metric: str, forecast: np.ndarray, truth: np.ndarray, weights: np.ndar
     ("metric", "expected"),
     [
         ("rmse", np.sqrt((1 + 0 + 4 + 9) / 4)),
+        ("relative_l2", np.sqrt((1 + 0 + 4 + 9) / (1 + 1 + 4 + 4))),
         ("mae", (1 + 0 + 2 + 3) / 4),
         ("bias", (1 + 0 - 2 + 3) / 4),
         ("acc", (2 * 1 + 1 * 1 + 0 * 2 + 5 * 2) / np.sqrt((4 + 1 + 0 + 25) * (1 + 1 + 4 + 4))),

@@ -1,4 +1,4 @@
-"""What `forecast info` tells of the files that `forecast` made: a run, a forecast, scores."""
+"""What `forecast info` tells of the files that `forecast` made: a run, what it learned, a forecast, scores."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def described(place: str) -> dict[str, Any] | None:
-    """The facts about a run directory, a forecast or a score file, in the order they are told; None for other files."""
+    """The facts about a run directory, its closures, a forecast or a score file, in the order they are told; None for other files."""
     from forecast_cli.data.forecasts import kind_of
 
     kind = kind_of(place)
@@ -16,6 +16,8 @@ def described(place: str) -> dict[str, Any] | None:
         return _run(Path(place))
     if kind == "forecast":
         return _forecast(Path(place))
+    if kind == "closures":
+        return _closures(Path(place))
     return _scores(Path(place)) if kind == "scores" else None
 
 
@@ -48,9 +50,31 @@ def _run(run: Path) -> dict[str, Any]:
         "best": ", ".join(
             f"{key} {float(value):.4g}" for key, value in best.items() if key.endswith("_loss") or "_rmse_" in key
         ),
+        "learned": ", ".join(f"{name} = {value:.6g}" for name, value in made.get("learned", {}).items()),
         "resumable": "yes, with --resume auto" if has_state(run) else "no",
         "weights": saved.sha256,
     }
+    return told
+
+
+def _closures(path: Path) -> dict[str, Any]:
+    from forecast_cli.data.forecasts import open_written
+
+    with open_written(path) as dataset:
+        said = dataset.attrs
+        told = {
+            "kind": "closures",
+            "title": said.get("title", ""),
+            "made by": said.get("source", ""),
+            "command": _command(said),
+        }
+        for name, variable in dataset.data_vars.items():
+            if variable.ndim == 0:
+                told[str(name)] = f"{float(variable):.6g} [{variable.attrs.get('units', '1')}]"
+            elif f"{name}_known" in dataset:
+                told[str(name)] = (
+                    f"{variable.attrs.get('long_name', name)}, against {', '.join(map(str, variable.dims))}"
+                )
     return told
 
 

@@ -22,7 +22,7 @@ def evaluate(
     truth: Annotated[list[str], typer.Option("--truth", help=shared.DATA_HELP)],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Score file to write.")] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="rmse, mae, bias, acc (repeat, or a,b). [default: rmse]")
+        list[str] | None, typer.Option(help="rmse, relative_l2, mae, bias, acc (repeat, or a,b). [default: rmse]")
     ] = None,
     baseline: Annotated[
         list[str] | None,
@@ -114,6 +114,7 @@ def _table(scores: "xr.Dataset", region: str | None, width: int) -> "Table":
     from rich.table import Table
 
     from forecast_cli.evaluation import lead_times
+    from forecast_cli.metrics import PURE_NUMBERS
 
     leads, unit = lead_times(scores)
     metric, variable, units = (str(scores[name].values) for name in ("metric", "variable", "units"))
@@ -122,7 +123,7 @@ def _table(scores: "xr.Dataset", region: str | None, width: int) -> "Table":
     fit = (width - max(20, *map(len, models)) - 4) // column
     count = min(SHOWN, max(fit, 2), len(leads))
     shown = sorted(set(np.linspace(0, len(leads) - 1, count).round().astype(int).tolist()))
-    title = f"{metric} of {variable}" + (f" [{units}]" if units not in ("", "1") and metric != "acc" else "")
+    title = f"{metric} of {variable}" + (f" [{units}]" if units not in ("", "1") and metric not in PURE_NUMBERS else "")
     table = Table(title=escape(title + (f", {region}" if region else "")), title_justify="left")
     table.add_column(escape("lead time" + (f" [{unit}]" if unit not in ("", "1") else "")), no_wrap=True)
     for lead in shown:

@@ -17,6 +17,7 @@ SHOWN = 4
 
 PICTURES = {
     "run": ("training",),
+    "closures": ("closures",),
     "scores": ("scores", "spectra"),
     "forecast": ("fields", "animation"),
     "data": ("fields", "animation"),
@@ -27,10 +28,11 @@ FILM_FRAMES = 120
 
 
 def plot(
-    file: Annotated[str, typer.Argument(help="Scores, a forecast, a run directory, or a data file.")],
+    file: Annotated[str, typer.Argument(help="Scores, a forecast, a run directory, its closures.nc, or a data file.")],
     output: shared.Output,
     what: Annotated[
-        str | None, typer.Option(help="fields, animation, scores, spectra or training. [default: what suits the file]")
+        str | None,
+        typer.Option(help="fields, animation, scores, spectra, training or closures. [default: what suits the file]"),
     ] = None,
     truth: Annotated[
         list[str] | None, typer.Option("--truth", help="For a forecast: the truth, to draw truth, forecast and error.")
@@ -48,7 +50,7 @@ def plot(
 ) -> None:
     """Draw the picture that suits a file: scores, fields beside the truth, training curves; .gif and .mp4 are films."""
     from forecast_cli import plots
-    from forecast_cli.data.forecasts import kind_of
+    from forecast_cli.data.forecasts import kind_of, open_written
     from forecast_cli.data.output import refuse_overwrite
 
     refuse_overwrite(output, overwrite)
@@ -61,6 +63,9 @@ def plot(
     options = {"dims": shared.dims_of(dims), "select": shared.assignments(select, "--select")}
     if kind == "run":
         plots.plot_training(Path(file), output, overwrite=overwrite)
+    elif kind == "closures":
+        with open_written(Path(file)) as dataset:
+            plots.plot_closures(dataset, output, overwrite=overwrite)
     elif kind == "scores":
         _plot_scores(file, output, what, lead, overwrite)
     else:

@@ -33,6 +33,13 @@ def rollout(
     forcing: shared.Forcing = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(help="For finn: NAME=VALUE of a known parameter, other than in training (repeat)."),
+    ] = None,
+    boundary: Annotated[
+        list[str] | None, typer.Option(help="For finn: SIDE=KIND[:VALUE[:LENGTH]], other than in training (repeat).")
+    ] = None,
     naming: Annotated[
         str,
         typer.Option(help="cf, or weatherbench2: time, prediction_timedelta, latitude, longitude, 2m_temperature, ..."),
@@ -64,7 +71,8 @@ def rollout(
     if steps and lead_time:
         raise ConfigError("--steps and --lead-time say the same thing: give one.")
     refuse_overwrite(output, overwrite)
-    saved = load_model(run, resolve_device(device))
+    others = {"parameters": shared.numbers(param, "--param"), "boundaries": shared.assignments(boundary, "--boundary")}
+    saved = load_model(run, resolve_device(device), others={key: value for key, value in others.items() if value})
     elsewhere = {"mask": mask, "static": shared.names(static), "forcing": shared.names(forcing)}
     trained = saved.config.data.model_copy(update={key: value for key, value in elsewhere.items() if value})
     chosen = {**trained.select, **(shared.assignments(select, "--select") or {})}
@@ -83,7 +91,7 @@ def rollout(
     steps = steps or (max(1, fields.frames - context) if fields.is_trajectories else trained.horizon)
     starts = choose_starts(saved, fields, context=context, steps=steps, init_times=init_time or (), every=init_every)
     with shared.progress_line("forecasting", "frames") as progress:
-        roll_out(
+        notes = roll_out(
             saved,
             fields,
             starts,
@@ -96,6 +104,8 @@ def rollout(
             overwrite=overwrite,
             progress=progress,
         )
+    for text in notes:
+        shared.say(f"note: {text}")
     count = f"{len(starts)} forecast{'s' if len(starts) != 1 else ''}"
     shared.say(f"{output}: {count} of {steps} steps of {fields.domain.time_step}, context {context}")
     if json_:
@@ -106,5 +116,6 @@ def rollout(
                 "starts": len(starts),
                 "steps": steps,
                 "context": context,
+                "notes": notes,
             }
         )

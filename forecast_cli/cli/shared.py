@@ -73,6 +73,17 @@ def assignments(values: Iterable[str] | None, option: str) -> dict[str, str] | N
     return found
 
 
+def numbers(values: Iterable[str] | None, option: str) -> dict[str, float]:
+    """'name=1.5' texts as a mapping. Raises ConfigError for what is no number."""
+    found = {}
+    for name, text in (assignments(values, option) or {}).items():
+        try:
+            found[name] = float(text)
+        except ValueError as error:
+            raise ConfigError(f"{option} {name}={text}: expected a number.") from error
+    return found
+
+
 def dims_of(text: str | None) -> dict[str, str] | None:
     """The value of --dims as role to dimension."""
     return assignments(text.split(","), "--dims") if text else None

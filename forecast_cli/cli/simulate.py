@@ -75,6 +75,9 @@ ClosureChoice = Annotated[
 NoiseText = Annotated[
     str | None, typer.Option("--noise", help="1% of each variable's spread, 0.02 in its unit, or eta=1%,u=0.02.")
 ]
+Scheme = Annotated[
+    str, typer.Option("--scheme", help="Of Burgers' advection: upwind (as published) or limited (second order).")
+]
 SolverName = Annotated[str, typer.Option("--solver", help="auto, rk4, heun, euler; dopri5, bosh3, dopri8 (adaptive).")]
 Step = Annotated[float | None, typer.Option("--time-step", help="Longest step of the solver. [default: a stable one]")]
 Tolerance = Annotated[float, typer.Option(help="Of an adaptive solver, relative to each variable's spread.")]
@@ -106,6 +109,7 @@ def of_problem(name: str) -> Callable[..., None]:
         boundary: Boundary = None,
         closure: ClosureChoice = None,
         noise: NoiseText = None,
+        scheme: Scheme = "",
         solver: SolverName = "auto",
         time_step: Step = None,
         tolerance: Tolerance = 1e-8,
@@ -114,10 +118,28 @@ def of_problem(name: str) -> Callable[..., None]:
         overwrite: shared.Overwrite = False,
         json_: shared.Json = False,
     ) -> None:
-        options = {"boundaries": shared.assignments(boundary, "--boundary"), "solver": solver, "tolerance": tolerance}
-        options |= {"closures": shared.assignments(closure, "--closure"), "time_step": time_step}
-        options |= {"samples": samples, "frames": frames, "duration": duration, "every": every, "seed": seed}
-        _simulate(name, output, grid, param, noise, dtype, device, overwrite, json_, options)
+        _simulate(
+            name,
+            output,
+            grid=grid,
+            param=param,
+            noise=noise,
+            dtype=dtype,
+            device=device,
+            overwrite=overwrite,
+            json_=json_,
+            samples=samples,
+            frames=frames,
+            duration=duration,
+            every=every,
+            seed=seed,
+            boundaries=shared.assignments(boundary, "--boundary"),
+            closures=shared.assignments(closure, "--closure"),
+            scheme=scheme,
+            solver=solver,
+            time_step=time_step,
+            tolerance=tolerance,
+        )
 
     command.__doc__ = HELP[name]
     return command
@@ -149,14 +171,30 @@ def shallow_water(
     """Waves over a sea bed, eta, u and v(sample, time, y, x), and depth(y, x)."""
     from forecast_cli.simulate.finite_volumes import SeaBed
 
-    options: dict[str, Any] = {"samples": samples, "frames": frames, "duration": duration, "every": every}
-    options |= {"seed": seed, "time_step": time_step, "sea_bed": SeaBed(topography, depth, min_depth)}
-    _simulate("shallow-water", output, grid, param, noise, dtype, device, overwrite, json_, options)
+    _simulate(
+        "shallow-water",
+        output,
+        grid=grid,
+        param=param,
+        noise=noise,
+        dtype=dtype,
+        device=device,
+        overwrite=overwrite,
+        json_=json_,
+        samples=samples,
+        frames=frames,
+        duration=duration,
+        every=every,
+        seed=seed,
+        time_step=time_step,
+        sea_bed=SeaBed(topography, depth, min_depth),
+    )
 
 
 def _simulate(
     name: str,
     output: Path,
+    *,
     grid: str | None,
     param: list[str] | None,
     noise: str | None,
@@ -164,8 +202,9 @@ def _simulate(
     device: str,
     overwrite: bool,
     json_: bool,
-    options: dict[str, Any],
+    **options: Any,
 ) -> None:
+    """Make the plan, carry it out, and tell of it; `options` are the plan's, None for its defaults."""
     from forecast_cli.devices import resolve_device
     from forecast_cli.equations import PROBLEMS
     from forecast_cli.simulate.finite_volumes import Plan, simulate
@@ -176,7 +215,7 @@ def _simulate(
     plan = Plan(
         name,
         grid=_cells(grid, len(problem.cells)),
-        parameters=_numbers(param),
+        parameters=shared.numbers(param, "--param"),
         noise=parse_noise(noise, names) if noise else {},
         dtype=_dtype(dtype),
         device=resolve_device(device),
@@ -209,16 +248,6 @@ def _cells(text: str | None, dimensions: int) -> tuple[int, ...] | None:
     except ValueError as error:
         raise ConfigError(f"--grid {text}: expected a number of cells such as 49, or 32x48.") from error
     return cells * dimensions if len(cells) == 1 else cells
-
-
-def _numbers(values: list[str] | None) -> dict[str, float]:
-    found = {}
-    for name, text in (shared.assignments(values, "--param") or {}).items():
-        try:
-            found[name] = float(text)
-        except ValueError as error:
-            raise ConfigError(f"--param {name}={text}: expected a number.") from error
-    return found
 
 
 def _dtype(name: str) -> Any:

@@ -21,11 +21,13 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Run directory to create.")],
     variable: shared.Variables = None,
     model: Annotated[
-        str | None, typer.Option(help="minconvlstm, minconvgru, minconvexplstm, convlstm or convgru.")
+        str | None, typer.Option(help="minconvlstm, minconvgru, minconvexplstm, convlstm, convgru or finn.")
     ] = None,
     hidden: Annotated[str | None, typer.Option(help="Channels of each layer: 4x40 or 32,32,64.")] = None,
     context: Annotated[int | None, typer.Option(help="True frames that the model sees.")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Closed-loop frames in the loss.")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Closed-loop frames in the loss; 0 for all that there are.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training windows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -43,7 +45,8 @@ def train(
     select: shared.Select = None,
     time_as_steps: shared.TimeAsSteps = False,
     preset: Annotated[
-        str | None, typer.Option(help="series, navier-stokes, navier-stokes-s15, navier-stokes-s25 or geopotential.")
+        str | None,
+        typer.Option(help="series, navier-stokes, navier-stokes-s15, navier-stokes-s25, geopotential or finn."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with [data], [model] and [training].")] = None,
     set_: Annotated[
@@ -102,6 +105,7 @@ def train(
         return
 
     from forecast_cli import trainer
+    from forecast_cli.checkpoint import learned_numbers
 
     started = time.monotonic()
     reporter = _Reporter(run_config.training.epochs)
@@ -119,12 +123,16 @@ def train(
     shared.say(
         f"{output}: best epoch {progress.best_epoch} of {progress.epoch}, {_score_name(progress.rows)} {progress.best:.4g}"
     )
+    learned = learned_numbers(output)
+    for name, value in learned.items():
+        shared.say(f"learned     {name} = {value:.6g}")
     if json_:
         result = {
             "run": str(output),
             "epochs": progress.epoch,
             "best_epoch": progress.best_epoch,
             "best": progress.best,
+            "learned": learned,
         }
         shared.print_json(result | {"seconds": round(time.monotonic() - started, 1), "last": progress.rows[-1]})
 

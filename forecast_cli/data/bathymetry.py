@@ -51,7 +51,7 @@ def read_bathymetry(place: str, cells: tuple[int, int], *, min_depth: float | No
     notes = [f"{place}: {why}"]
     metres_y, metres_x = _metres(fields, y, x)
     extent = ((0.0, y.size * abs(y.spacing or 0.0) * metres_y), (0.0, x.size * abs(x.spacing or 0.0) * metres_x))
-    if metres_y != 1:
+    if fields.domain.grid == "latitude-longitude":
         notes.append(
             f"{place}: degrees taken as a plane of {extent[1][1] / 1000:.4g} km by {extent[0][1] / 1000:.4g} km at the middle latitude"
         )

@@ -70,7 +70,8 @@ def _timed(
         raise DataError(
             f"{place}: '{names[0]}' ({', '.join(there)}) has no time: a static field. Give it beside fields that change, as {listed}."
         )
-    timed = dataset.assign({name: dataset[name].expand_dims("time") for name in names})
+    maps = dataset[list(names)]  # without the times of fields beside them
+    timed = maps.assign({name: maps[name].expand_dims("time") for name in names})
     return timed, [f"{place}: no time, a static field: an input for {listed}"]
 
 

@@ -42,8 +42,7 @@ class AllenCahn(Equation):
         return Diffusion(self.parameters["D"]), Reaction(self.closure("reaction"))
 
     def rate(self, lower: Tensor, upper: Tensor) -> float:
-        diffusivity = self.number("D")
-        return sum(4 * diffusivity / dx**2 for dx in self.grid.spacing) + self.steepest("reaction", lower, upper)
+        return self.diffusion_rate(self.number("D")) + self.steepest("reaction", lower, upper)
 
 
 def _initial(grid: Grid, sample: int, generator: np.random.Generator) -> np.ndarray:

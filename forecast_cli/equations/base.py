@@ -17,7 +17,7 @@ from torch import Tensor
 
 from forecast_cli.domain import Variable
 from forecast_cli.errors import ConfigError
-from forecast_cli.physics.boundary import Condition, Scalar, parse_conditions
+from forecast_cli.physics.boundary import SIDES, Condition, Scalar, parse_conditions
 from forecast_cli.physics.grid import Grid
 from forecast_cli.physics.integrate import REACH
 from forecast_cli.physics.terms import Closure, FiniteVolumes, Term
@@ -65,6 +65,7 @@ class Equation:
 
     conditions: for each side. parameters: numbers, or tensors to be learned. closures: the name of a known function, or
     a function such as a network. stencil: see FiniteVolumes. static: a field that does not change, (batch | 1, 1, height, width).
+    scheme: how advection is differenced, out of SCHEMES.
     """
 
     grid: Grid
@@ -73,6 +74,7 @@ class Equation:
     closures: Mapping[str, str | Closure] = field(default_factory=dict)
     stencil: Tensor | None = None
     static: Tensor | None = None
+    scheme: str = ""
 
     NAME: ClassVar[str]
     VARIABLES: ClassVar[tuple[Variable, ...]]
@@ -87,6 +89,8 @@ class Equation:
     """Conditions that the equation can have."""
     SOLVERS: ClassVar[tuple[str, ...]] = ("dopri5", "rk4", "heun", "euler", "bosh3", "dopri8")
     """Solvers that suit it, the best first."""
+    SCHEMES: ClassVar[tuple[str, ...]] = ()
+    """How its advection can be differenced, the default first; empty without advection."""
     STATIC: ClassVar[str] = ""
     """What the equation needs to know besides, such as the depth; empty for nothing."""
 
@@ -140,16 +144,32 @@ class Equation:
             return float(self.closure(name)(lattice(lower, upper)).abs().max())
 
     def steepest(self, name: str, lower: Tensor, upper: Tensor) -> float:
-        """A bound of the rates of a closure's Jacobian: the largest row sum of its moduli between `lower` and `upper`."""
+        """The largest row sum of the moduli of a closure's Jacobian between `lower` and `upper`, (inputs,).
+
+        By central differences, which need no gradients and so work wherever a forecast is made.
+        """
         points = lattice(lower, upper)
+        step = 1e-3 * torch.maximum(upper - lower, torch.maximum(lower.abs(), upper.abs())).clamp(min=1e-6)
+        closure, slopes = self.closure(name), []
         with torch.no_grad():
-            values = self.closure(name)(points)
-        slopes = torch.zeros(values.shape[1], dtype=values.dtype, device=values.device)
-        for index in range(len(lower)):
-            dim = -1 if index == len(lower) - 1 else -2
-            run, rise = points[:, index : index + 1].diff(dim=dim), values.diff(dim=dim)
-            slopes += (rise / run.clamp(min=1e-30)).abs().amax(dim=(0, 2, 3))
-        return float(slopes.max())
+            for index in range(len(lower)):
+                shift = torch.zeros_like(points)
+                shift[:, index] = step[index]
+                rise = closure(points + shift) - closure(points - shift)
+                slopes.append((rise / (2 * step[index])).abs().amax(dim=(0, 2, 3)))
+        return float(torch.stack(slopes).sum(dim=0).max())
+
+    def diffusion_rate(self, diffusivity: float) -> float:
+        """The fastest rate of diffusion, 4 D / dx^2 summed over the axes; a cauchy condition is faster where its length exceeds dx / 2."""
+        rate = 0.0
+        for dim, dx in zip(self.grid.dims, self.grid.spacing, strict=True):
+            lengths = [
+                float(torch.as_tensor(condition.resolved(self.parameters).length).detach())
+                for side, condition in self.conditions.items()
+                if condition.kind == "cauchy" and SIDES[side][0] == dim
+            ]
+            rate += diffusivity / dx**2 * max(4.0, *(3 + 2 * length / dx for length in lengths), 0.0)
+        return rate
 
     @classmethod
     def build(
@@ -159,11 +179,12 @@ class Equation:
         parameters: Mapping[str, float],
         boundaries: Mapping[str, str],
         closures: Mapping[str, str],
-        where: tuple[str, str, str] = ("--param", "--boundary", "--closure"),
+        scheme: str = "",
+        where: tuple[str, str, str, str] = ("--param", "--boundary", "--closure", "--scheme"),
     ) -> "Equation":
         """The equation with known closures, defaults in the place of what is not given.
 
-        where: how the user says parameters, boundaries and closures, for messages.
+        where: how the user says parameters, boundaries, closures and scheme, for messages.
         Raises ConfigError for names that the equation does not have, and for values that make it unstable.
         """
         if len(grid.axes) not in cls.DIMENSIONS:
@@ -187,7 +208,9 @@ class Equation:
             raise ConfigError(
                 f"{where[1]} {wrong}={conditions[wrong]}: {cls.NAME} takes {', '.join(sorted(cls.KINDS))} only."
             )
-        return cls(grid, conditions, found, chosen)
+        if scheme and scheme not in cls.SCHEMES:
+            raise ConfigError(f"{where[3]} {scheme}: {cls.NAME} has the schemes {', '.join(cls.SCHEMES) or '(none)'}.")
+        return cls(grid, conditions, found, chosen, scheme=scheme or next(iter(cls.SCHEMES), ""))
 
 
 def _known(name: str, table: Mapping[str, T], said: str, owner: str) -> T:

@@ -53,7 +53,7 @@ class DiffusionReaction(Equation):
 
     def rate(self, lower: Tensor, upper: Tensor) -> float:
         fastest = max(self.number("D_u"), self.number("D_v"))
-        return sum(4 * fastest / dx**2 for dx in self.grid.spacing) + self.steepest("reaction", lower, upper)
+        return self.diffusion_rate(fastest) + self.steepest("reaction", lower, upper)
 
 
 def _initial(grid: Grid, sample: int, generator: np.random.Generator) -> np.ndarray:

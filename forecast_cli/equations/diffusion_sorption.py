@@ -89,8 +89,7 @@ class DiffusionSorption(Equation):
         return (Scaled(factors, Diffusion(self.parameters["D"]), channel=0),)
 
     def rate(self, lower: Tensor, upper: Tensor) -> float:
-        factor = self.largest("retardation", lower[:1], upper[:1])
-        return sum(4 * factor * self.number("D") / dx**2 for dx in self.grid.spacing)
+        return self.diffusion_rate(self.largest("retardation", lower[:1], upper[:1]) * self.number("D"))
 
 
 def _initial(grid: Grid, sample: int, generator: np.random.Generator) -> np.ndarray:

@@ -128,6 +128,10 @@ class ForecastModel(nn.Module):
         """Numbers with a meaning that training has found, such as a diffusivity, with their units; by name."""
         return {}
 
+    def learned_range(self) -> tuple[Tensor, Tensor] | None:
+        """Lower and upper (channel, 1, 1) between which `learned_functions` hold; None where there are none."""
+        return None
+
     def learned_functions(self) -> list[LearnedFunction]:
         """Functions with a meaning that training has found, such as a reaction rate."""
         return []

@@ -27,7 +27,7 @@ from forecast_cli.physics.boundary import SIDES
 from forecast_cli.physics.grid import Grid
 from forecast_cli.physics.integrate import ADAPTIVE, MOST_STEPS, Solver, frames, stable_steps, steps_of
 
-WHERE = ("model.parameters", "model.boundaries", "model.closures")
+WHERE = ("model.parameters", "model.boundaries", "model.closures", "model.scheme")
 """How the configuration says what an equation is made of."""
 
 
@@ -122,10 +122,14 @@ class FiniteVolumeNetwork(ForecastModel):
     def learned_numbers(self) -> dict[str, tuple[float, str]]:
         units = {name: parameter.units for name, parameter in self.equation.PARAMETERS.items()}
         units |= dict.fromkeys(SIDES, self.domain.variables[0].units)
-        found = {name: (float(self.learned_number(name)), units[name]) for name in self.numbers}
+        found = {name: (self.learned_number(name).item(), units[name]) for name in self.numbers}
         if self.learns_stencil:
-            found |= {f"stencil_{side}": (float(w), "1") for side, w in zip(("low", "high"), self.stencil, strict=True)}
+            weights = zip(("low", "high"), self.stencil.tolist(), strict=True)
+            found |= {f"stencil_{side}": (weight, "1") for side, weight in weights}
         return found
+
+    def learned_range(self) -> tuple[Tensor, Tensor] | None:
+        return (self.lower, self.upper) if self.closures else None
 
     @torch.no_grad()
     def learned_functions(self) -> list[LearnedFunction]:
@@ -232,6 +236,7 @@ def known_equation(options: ModelConfig, domain: Domain) -> Equation:
         parameters=options.parameters,
         boundaries=options.boundaries,
         closures=options.closures,
+        scheme=options.scheme,
         where=WHERE,
     )
 
@@ -258,6 +263,7 @@ def completed(options: ModelConfig, attributes: Mapping[str, Any]) -> ModelConfi
             name: str(attributes[f"closure_{name}"]) for name in equation.CLOSURES if f"closure_{name}" in attributes
         }
         update["closures"] = closures | dict(options.closures)
+        update["scheme"] = options.scheme or str(attributes.get("scheme", ""))
         if options.solver == "auto" and attributes.get("solver") in equation.SOLVERS:
             update["solver"] = str(attributes["solver"])
             if options.time_step is None and "time_step" in attributes:
@@ -299,7 +305,7 @@ def _refuse_inputs(equation: Equation, config: RunConfig, domain: Domain) -> Non
         raise ConfigError(f"finn takes no forcing; here is {', '.join(domain.forcing)}.")
     if len(domain.static) != bool(equation.STATIC):
         wanted = (
-            f"one static field, the {equation.STATIC}: --static FILE:{equation.STATIC}"
+            f"one static field, the {equation.STATIC}: give --static {equation.STATIC}, or --static FILE:NAME"
             if equation.STATIC
             else "no static fields"
         )

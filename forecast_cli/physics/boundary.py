@@ -14,6 +14,7 @@ u: state of the outermost cell; n: outward normal. The face lies half a spacing 
 V and L are numbers, names of the equation's parameters, or tensors (values to be learned).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -114,14 +115,22 @@ def parse_condition(text: str, parameters: Mapping[str, object], where: str) -> 
         raise ConfigError(f"{where} {text}: '{kind}' takes {_NUMBERS[kind] or 'no'} number(s).")
     if kind in ("robin", "cauchy") and len(numbers) < 2:
         raise ConfigError(f"{where} {text}: expected {kind}:VALUE:LENGTH, such as {kind}:0:0.1.")
-    return Condition(kind, *(number if number in parameters else _number(number, text, where) for number in numbers))
+    found = Condition(kind, *(number if number in parameters else _number(number, text, where) for number in numbers))
+    if isinstance(found.length, float) and found.length < 0:
+        raise ConfigError(
+            f"{where} {text}: the length must be at least 0; below it the boundary feeds what it should drain."
+        )
+    return found
 
 
 def _number(number: str, text: str, where: str) -> float:
     try:
-        return float(number)
+        value = float(number)
     except ValueError as error:
         raise ConfigError(f"{where} {text}: '{number}' is neither a number nor a parameter of the equation.") from error
+    if not math.isfinite(value):
+        raise ConfigError(f"{where} {text}: expected finite numbers.")
+    return value
 
 
 def parse_conditions(

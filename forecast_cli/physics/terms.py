@@ -85,7 +85,8 @@ class Diffusion:
 
     def _on_faces(self, along: Faces) -> Scalar:
         if isinstance(self.coefficient, tuple):
-            numbers = [torch.as_tensor(value).to(along.cells) for value in self.coefficient]
+            cells = along.cells
+            numbers = [torch.as_tensor(value, dtype=cells.dtype, device=cells.device) for value in self.coefficient]
             return torch.stack(numbers).view(-1, 1, 1)
         if not callable(self.coefficient):
             return self.coefficient
@@ -123,6 +124,30 @@ class UpwindAdvection:
         low = _sum(along.low(along.gradient) for along in faces)
         high = _sum(along.high(along.gradient) for along in faces)
         return backward * high - onward * low
+
+
+@dataclass(frozen=True)
+class LimitedAdvection:
+    """-a(u) sum over axes of du/dx, a cell term of second order where u is smooth, upwind where its slope changes.
+
+    The slope is that of the upwind side, plus half of what it lacks to the mean of both sides, times van Albada's limiter
+    2 s t / (s^2 + t^2) of the two slopes s and t, or 0 where their signs differ. It adds no diffusion to smooth waves.
+    Source: van Albada, van Leer, Roberts (1982), Astron. Astrophys. 108.
+    """
+
+    velocity: Closure
+
+    def __call__(self, state: Tensor, faces: Sequence[Faces]) -> Tensor:
+        velocity = self.velocity(state)
+        onward, backward = torch.relu(velocity), torch.relu(-velocity)
+        return _sum(self._along(along, onward, backward) for along in faces)
+
+    @staticmethod
+    def _along(along: Faces, onward: Tensor, backward: Tensor) -> Tensor:
+        low, high = along.low(along.gradient), along.high(along.gradient)
+        limiter = torch.relu(2 * low * high / (low**2 + high**2 + 1e-30))
+        centring = limiter * (high - low) / 2
+        return backward * (high - centring) - onward * (low + centring)
 
 
 @dataclass(frozen=True)
@@ -178,3 +203,7 @@ class FiniteVolumes:
 def _sum(parts: Iterable[Tensor]) -> Tensor:
     """The sum of at least one tensor, without a zero to start from."""
     return reduce(torch.add, parts)
+
+
+ADVECTION: dict[str, Callable[[Closure], Term]] = {"upwind": UpwindAdvection, "limited": LimitedAdvection}
+"""Schemes for advection by name, the published one first."""

@@ -1,5 +1,6 @@
-"""Pictures of scores, spectra, trainings and fields."""
+"""Pictures of scores, spectra, trainings, learned functions and fields."""
 
+from forecast_cli.plots.closures import plot_closures
 from forecast_cli.plots.curves import plot_scores, plot_spectra, plot_training
 from forecast_cli.plots.maps import Picture, animate, of_fields, of_forecast, plot_fields
 
@@ -8,6 +9,7 @@ __all__ = [
     "animate",
     "of_fields",
     "of_forecast",
+    "plot_closures",
     "plot_fields",
     "plot_scores",
     "plot_spectra",

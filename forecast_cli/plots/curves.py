@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from forecast_cli.errors import CheckpointError, DataError
 from forecast_cli.evaluation import lead_times
+from forecast_cli.metrics import PURE_NUMBERS
 from forecast_cli.plots.style import COLOURS, MARKERS, PAPER, ahead, is_baseline, save, styled, with_unit
 
 
@@ -28,9 +29,11 @@ def plot_scores(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> 
             for variable, axis in zip(variables, row, strict=True):
                 _scores(axis, part.sel(variable=variable), leads)
                 units = str(dataset["units"].sel(variable=variable).values)
-                name = (metric.upper() if metric != "bias" else "bias") + (f", {region}" if region else "")
-                axis.set_ylabel(with_unit(name, units if metric != "acc" else ""))
-                if metric in ("rmse", "mae"):
+                name = {"bias": "bias", "relative_l2": "relative L2"}.get(metric, metric.upper()) + (
+                    f", {region}" if region else ""
+                )
+                axis.set_ylabel(with_unit(name, "" if metric in PURE_NUMBERS else units))
+                if metric in ("rmse", "mae", "relative_l2"):
                     axis.set_ylim(bottom=0)
                 if metric == "bias":
                     axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)

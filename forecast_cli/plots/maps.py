@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -102,14 +103,17 @@ def of_fields(fields: Fields, *, variable: str, sample: int, frames: Sequence[in
     """The fields of a data file at some frames."""
     channel = fields.names.index(variable)
     values = np.stack([fields.read(sample, frame, frame + 1)[0, channel] for frame in frames])
-    titles = [_date(show(fields.times.values[frame])) for frame in frames]
+    titles = [_title(fields.times.values[frame]) for frame in frames]
     return _picture(
         {"": values}, titles, fields.domain.variables[channel].long_name or variable, fields.dataset[variable]
     )
 
 
-def _date(text: str) -> str:
-    """A time without the zeros at its end."""
+def _title(time: Any) -> str:
+    """A time without the zeros at its end, or with six digits where it is a number."""
+    if isinstance(time, (float, np.floating)):
+        return f"{time:g}"
+    text = show(time)
     return text.removesuffix("T00:00:00").removesuffix(":00").replace("T", " ")
 
 

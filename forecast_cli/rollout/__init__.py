@@ -18,6 +18,7 @@ from forecast_cli.errors import DivergedError
 from forecast_cli.models import ForecastModel, State
 from forecast_cli.rollout.fit import require_fit, require_inputs
 from forecast_cli.rollout.layout import lay_out
+from forecast_cli.rollout.reached import Reached
 from forecast_cli.rollout.starts import Start, choose_starts, first_unseen
 
 __all__ = ["Start", "choose_starts", "first_unseen", "forecast_blocks", "require_fit", "roll_out"]
@@ -65,8 +66,8 @@ def roll_out(
     batch_size: int = 16,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Forecast from every start and write the result to `path`, block by block.
+) -> list[str]:
+    """Forecast from every start and write the result to `path`, block by block; returns what the user should know, a line each.
 
     naming: "cf" or "weatherbench2". told: where mask, static fields and forcing are, None for where the run says.
     progress: called with (frames written, frames in all).
@@ -81,6 +82,7 @@ def roll_out(
     block = max(1, min(steps, BLOCK_BYTES // (fields.frame_bytes * min(batch_size, len(starts)))))
     done = 0
     names = names_of(naming, fields)
+    reached = Reached(saved.model)
     with open_writer(path, overwrite=overwrite, names=names) as file:
         lay_out(file, saved, fields, starts, context=context, steps=steps)
         for first in range(0, len(starts), batch_size):
@@ -95,6 +97,7 @@ def roll_out(
             lead = 0
             for fields_block in blocks:
                 _require_finite(saved.model, fields_block, lead, steps)
+                reached.look(fields_block)
                 values = fields_block.cpu().numpy()
                 _write(
                     file,
@@ -108,6 +111,10 @@ def roll_out(
                 done += len(batch) * values.shape[1]
                 if progress:
                     progress(done, len(starts) * steps)
+        notes = reached.notes()
+        if notes:
+            file.attributes({"comment": "; ".join(notes)})
+    return notes
 
 
 def _context(fields: Fields, starts: Sequence[Start], context: int, device: torch.device) -> Tensor:

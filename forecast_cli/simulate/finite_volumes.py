@@ -41,7 +41,7 @@ class Plan:
     """What to simulate; None takes what the problem says.
 
     grid: cells along (x,) or (y, x). frames: in all, the first at time 0, `duration` apart from the last. every: frames
-    from one that is written to the next. parameters, boundaries, closures: see Equation.build. time_step: the longest
+    from one that is written to the next. parameters, boundaries, closures, scheme: see Equation.build. time_step: the longest
     step of a solver with fixed steps. tolerance: of an adaptive one.
     """
 
@@ -55,6 +55,7 @@ class Plan:
     parameters: Mapping[str, float] = field(default_factory=dict)
     boundaries: Mapping[str, str] = field(default_factory=dict)
     closures: Mapping[str, str] = field(default_factory=dict)
+    scheme: str = ""
     noise: Mapping[str, Noise] = field(default_factory=dict)
     solver: str = "auto"
     time_step: float | None = None
@@ -154,14 +155,15 @@ def _prepare(plan: Plan) -> _Prepared:
             f"--grid {'x'.join(map(str, cells))}: {plan.problem} takes {wanted}, at least 2 along each axis."
         )
     if problem.equation.STATIC and plan.sea_bed.name not in TOPOGRAPHIES:
+        _require_file(plan.sea_bed.name)
         depth, extent, notes = read_bathymetry(
             plan.sea_bed.name, (cells[0], cells[1]), min_depth=plan.sea_bed.min_depth
         )
-        if plan.duration is None:  # two crossings, as in the problem's own basin
-            duration = 2 * max(upper - lower for lower, upper in extent) / math.sqrt(9.81 * float(depth.mean()))
+        if plan.duration is None:
+            duration = _crossings(extent, depth, (plan.frames or problem.frames) - 1)
     grid = Grid.uniform(cells, extent, units=problem.units)
     equation = problem.equation.build(
-        grid, parameters=plan.parameters, boundaries=plan.boundaries, closures=plan.closures
+        grid, parameters=plan.parameters, boundaries=plan.boundaries, closures=plan.closures, scheme=plan.scheme
     )
     dtype = torch.float32 if torch.device(plan.device).type == "mps" else torch.float64
     if problem.equation.STATIC:
@@ -174,6 +176,18 @@ def _prepare(plan: Plan) -> _Prepared:
     solver = _solver(plan, equation, states, interval)
     written = replace(solver, steps=solver.steps * plan.every)
     return _Prepared(problem, equation, states, interval * plan.every, (number - 1) // plan.every, written, notes)
+
+
+def _require_file(place: str) -> None:
+    """ConfigError for what is neither a file nor the name of a sea bed."""
+    if not Path(place).exists() and not Path(place.rpartition(":")[0] or place).exists():
+        raise ConfigError(f"--topography {place}: neither a file nor one of {', '.join(TOPOGRAPHIES)}.")
+
+
+def _crossings(extent: tuple[tuple[float, float], ...], depth: np.ndarray, intervals: int) -> float:
+    """Two crossings of a basin by its waves, as in the problem's own one, in intervals of two digits [s]."""
+    crossing = max(upper - lower for lower, upper in extent) / math.sqrt(9.81 * float(depth.mean()))
+    return intervals * float(f"{2 * crossing / intervals:.2g}")
 
 
 def _named_depth(sea_bed: SeaBed, grid: Grid) -> np.ndarray:
@@ -258,6 +272,7 @@ def _attributes(plan: Plan, prepared: _Prepared) -> dict[str, str | float | int]
     found |= {f"closure_{name}": str(choice) for name, choice in equation.closures.items()}
     if all(condition.kind == "periodic" for condition in equation.conditions.values()):
         found["boundary_conditions"] = "periodic"
+    found |= {"scheme": equation.scheme} if equation.scheme else {}
     if plan.noise:
         found["noise"] = ",".join(f"{name}={noise}" for name, noise in plan.noise.items())
     if equation.STATIC:

@@ -1,0 +1,153 @@
+"""Rollouts cut into segments, and lbfgs, which takes all of them at once."""
+
+import numpy as np
+import pytest
+import torch
+from test_trainer import Silent, metrics
+
+from forecast_cli import checkpoint, trainer
+from forecast_cli.config import load_config
+from forecast_cli.data.fields import open_fields
+from forecast_cli.data.windows import Batch
+from forecast_cli.errors import ConfigError, DivergedError, Stopped
+from forecast_cli.objective import cut, next_segment, segment_of
+from forecast_cli.simulate.finite_volumes import Plan, simulate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def burgers(tmp_path_factory):
+    path = tmp_path_factory.mktemp("burgers") / "burgers.nc"
+    simulate(Plan("burgers", grid=(16,), frames=13, duration=0.3), path)
+    return path
+
+
+def config_for(path, **options):
+    given = {
+        "model.name": "finn",
+        "model.equation": "burgers",
+        "model.learn": "advection,D",
+        "model.solver": "heun",
+        "data.split": "9,0,4",
+        "data.split_along": "time",
+        "training.epochs": 4,
+        "training.iterations": 3,
+        "training.segments": "2,0",
+        "data.files": (str(path),),
+    }
+    return load_config(options=given | {key.replace("__", "."): value for key, value in options.items()})
+
+
+def trained(path, run, watcher=None, **options):
+    trainer.train(config_for(path, **options), open_fields([str(path)]), run, device=CPU, reporter=watcher or Silent())
+    return run
+
+
+def test_segments_start_at_true_frames_and_cover_the_window():
+    frames = torch.arange(2 * 11.0).view(2, 11, 1, 1, 1)
+    forcing, static = frames.clone(), torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)
+    pieces = cut(Batch(frames, static, forcing), 4)
+    assert pieces.frames[:, 0].flatten().tolist() == [0, 11, 4, 15, 6, 17]
+    assert pieces.frames[:, -1].flatten().tolist() == [4, 15, 8, 19, 10, 21]
+    assert pieces.static.flatten().tolist() == [1, 2, 1, 2, 1, 2]
+    assert torch.equal(pieces.frames, pieces.forcing)
+    for whole in (0, 10, 99):
+        assert cut(Batch(frames, static, forcing), whole).frames is frames
+
+
+def test_segments_take_equal_turns():
+    training = load_config(assignments=["training.segments=5,20,0", "training.epochs=9"]).training
+    assert [segment_of(training, epoch) for epoch in range(10)] == [5] * 3 + [20] * 3 + [0] * 4
+    assert [next_segment(training, epoch) for epoch in (0, 2, 4, 6, 8)] == [3, 3, 6, 9, 9]
+    assert segment_of(load_config().training, 3) == 0
+
+
+def test_segments_need_a_context_of_one(burgers):
+    with pytest.raises(ConfigError, match=r"need data.context = 1, not 3"):
+        trained(burgers, burgers.parent / "never", data__context=3)
+
+
+def test_a_horizon_of_zero_is_all_that_there_is(burgers, tmp_path):
+    run = trained(burgers, tmp_path / "run", training__epochs=1)
+    assert checkpoint.load_model(run).config.data.horizon == 8
+    prepared = trainer.prepare(config_for(burgers, data__split="7,3,3"), open_fields([str(burgers)]))
+    assert (prepared.training.length, prepared.validation.length) == (7, 3)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_lbfgs_resumed_takes_the_steps_of_an_uninterrupted_run(burgers, tmp_path, stop_after):
+    """Its memory of past gradients is part of the state, also across the change of segments."""
+    straight = trained(burgers, tmp_path / "straight")
+    config, fields = config_for(burgers), open_fields([str(burgers)])
+    run, watcher = tmp_path / "resumed", Silent(stop_after)
+    run.mkdir()
+    started = trainer.Trainer(trainer.prepare(config, fields), run, CPU)
+    checkpoint.save_config(run, started.config)
+    with pytest.raises(Stopped):
+        started.run_to_end(watcher, watcher.stop)
+    trainer.train(config, fields, run, device=CPU, reporter=Silent(), resume="must")
+    assert metrics(straight) == metrics(run)
+    assert (straight / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_lbfgs_lowers_the_loss_and_tells_that_of_whole_windows(burgers, tmp_path):
+    watcher = Silent()
+    run = trained(burgers, tmp_path / "run", watcher, training__epochs=6, training__iterations=10)
+    losses = [row["training_loss"] for row in watcher.rows]
+    assert losses[-1] < 0.05 * losses[0]
+    saved, fields = checkpoint.load_model(run), open_fields([str(burgers)])
+    frames = torch.from_numpy(fields.read(0, 0, 9))[None]
+    errors = (saved.model(frames[:, :1], 8).fields - frames[:, 1:]) / saved.model.scale
+    assert errors.square().mean().item() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_lbfgs_that_has_come_to_rest_goes_on_to_the_next_segments_and_then_ends(burgers, tmp_path, monkeypatch):
+    losses = iter([3.0, 2.0, 2.0, 1.0, 0.5, 0.5])
+    monkeypatch.setattr(trainer.Trainer, "_loss_after", lambda _: next(losses))
+    watcher = Silent()
+    trained(burgers, tmp_path / "run", watcher, training__epochs=20)
+    assert [row["epoch"] for row in watcher.rows] == [1, 2, 3, 11, 12, 13]
+
+
+def test_a_trial_beyond_the_finite_numbers_is_a_wall_for_the_line_search(burgers, tmp_path, monkeypatch):
+    """Every third rollout fails; training goes on around it and stays finite."""
+    real, count = trainer.Trainer._gradient, iter(range(10**6))
+
+    def sometimes(self, batch, truth):
+        if next(count) % 3 == 2:
+            raise DivergedError("too steep")
+        return real(self, batch, truth)
+
+    monkeypatch.setattr(trainer.Trainer, "_gradient", sometimes)
+    watcher = Silent()
+    trained(burgers, tmp_path / "run", watcher)
+    assert np.isfinite([row["training_loss"] for row in watcher.rows]).all()
+
+
+def test_a_start_beyond_the_finite_numbers_is_an_error(burgers, tmp_path, monkeypatch):
+    def never(*_):
+        raise DivergedError("too steep")
+
+    monkeypatch.setattr(trainer.Trainer, "_gradient", never)
+    with pytest.raises(DivergedError, match="the loss became nan"):
+        trained(burgers, tmp_path / "run")
+
+
+def test_adamw_trains_a_finn_too(burgers, tmp_path):
+    watcher = Silent()
+    options = {"training__optimizer": "adamw", "training__epochs": 40, "training__learning_rate": 0.02}
+    run = trained(burgers, tmp_path / "run", watcher, **options)
+    losses = [row["training_loss"] for row in watcher.rows]
+    assert min(losses) < 0.1 * losses[0]
+    # Losses of segments and of whole windows are not alike: what is told, and chosen by, is always that of whole ones.
+    assert checkpoint.load_model(run).epoch == 1 + int(np.argmin(losses)) > 20
+
+
+def test_an_equation_with_nothing_to_learn_is_kept_as_it_is(burgers, tmp_path):
+    watcher = Silent()
+    run = trained(burgers, tmp_path / "run", watcher, model__learn=(), training__epochs=5)
+    assert len(watcher.rows) == 1  # there is nothing to wait for
+    assert sum(parameter.numel() for parameter in checkpoint.load_model(run).model.parameters()) == 0
+    assert watcher.rows[-1]["training_loss"] < 1e-6
+    assert not (run / "closures.nc").exists()
