@@ -149,6 +149,14 @@ REFUSED = {
     "dtype": ("burgers", ("--dtype", "int"), 2, "expected float32 or float64"),
     "topography": ("shallow-water", ("--topography", "nowhere.nc"), 2, "neither a file nor one of flat, seamount"),
     "depth": ("shallow-water", ("--depth", "-5"), 2, "--depth -5"),
+    "shallow": ("shallow-water", ("--min-depth", "0"), 2, "--min-depth 0: expected a positive number"),
+    "scheme": ("allen-cahn", ("--scheme", "limited"), 2, "allen-cahn has the schemes (none)"),
+    "too fast": (
+        "diffusion-sorption",
+        ("--solver", "heun", "--boundary", "left=flux:0.001", "--duration", "400"),
+        2,
+        "too long for what the solution becomes; the limit of heun is then",
+    ),
     "explodes": (
         "diffusion-reaction",
         ("--solver", "euler", "--param", "k=1e30", "--time-step", "0.01"),
@@ -162,6 +170,20 @@ REFUSED = {
 def test_what_cannot_be_simulated_is_refused_in_one_line_and_leaves_no_file(made, case):
     problem, arguments, code, message = REFUSED[case]
     assert message in made(problem, *arguments, code=code)
+
+
+def test_a_simulated_sea_bed_reads_back_as_it_was(made, tmp_path):
+    first = made("shallow-water", "--topography", "seamount", "--dtype", "float64", name="first.nc")
+    again = made("shallow-water", "--topography", f"{tmp_path}/first.nc:depth", "--dtype", "float64", name="again.nc")
+    np.testing.assert_allclose(again["depth"], first["depth"], rtol=1e-6)  # files are read as float32
+    np.testing.assert_allclose(again["x"], first["x"])
+
+
+def test_a_scheme_is_kept_in_the_file(made):
+    upwind = made("shallow-water", "--topography", "ridge", name="upwind.nc")
+    centred = made("shallow-water", "--topography", "ridge", "--scheme", "centred", name="centred.nc")
+    assert (upwind.attrs["scheme"], centred.attrs["scheme"]) == ("upwind", "centred")
+    assert (upwind["eta"] != centred["eta"]).any()
 
 
 def test_nothing_is_overwritten_unasked(forecast, made, tmp_path):

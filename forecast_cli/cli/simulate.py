@@ -162,6 +162,7 @@ def shallow_water(
     ] = None,
     param: Param = None,
     noise: NoiseText = None,
+    scheme: Annotated[str, typer.Option(help="Of the mass flux: upwind (as published) or centred.")] = "",
     time_step: Step = None,
     dtype: Dtype = "float32",
     device: shared.Device = "cpu",
@@ -186,6 +187,7 @@ def shallow_water(
         duration=duration,
         every=every,
         seed=seed,
+        scheme=scheme,
         time_step=time_step,
         sea_bed=SeaBed(topography, depth, min_depth),
     )

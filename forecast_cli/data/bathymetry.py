@@ -26,7 +26,7 @@ class Bathymetry(NamedTuple):
 
 
 def read_bathymetry(place: str, cells: tuple[int, int], *, min_depth: float | None = None) -> Bathymetry:
-    """The sea bed in a file, as means over `cells` (height, width) that fill its extent.
+    """The sea bed in a file, on `cells` (height, width) that fill its extent: means over coarser cells, interpolated to finer ones.
 
     place: FILE or FILE:variable. Degrees are converted to metres at the middle latitude. min_depth: shallower water
     and land are deepened to it; None refuses land.
@@ -47,7 +47,9 @@ def read_bathymetry(place: str, cells: tuple[int, int], *, min_depth: float | No
             raise DataError(
                 f"{place}: '{axis.name}' has no evenly spaced coordinate. Interpolate the sea bed to an even grid."
             )
-    depth = _resampled(_resampled(sign * _ascending(values, y, x), cells[0], 0), cells[1], 1)
+    # What is missing is land at the level of the sea.
+    there = np.nan_to_num(sign * _ascending(values, y, x), nan=0.0)
+    depth = _resampled(_resampled(there, cells[0], 0), cells[1], 1)
     notes = [f"{place}: {why}"]
     metres_y, metres_x = _metres(fields, y, x)
     extent = ((0.0, y.size * abs(y.spacing or 0.0) * metres_y), (0.0, x.size * abs(x.spacing or 0.0) * metres_x))
@@ -109,13 +111,14 @@ def _metres(fields: Fields, y: Axis, x: Axis) -> tuple[float, float]:
 
 
 def _resampled(values: np.ndarray, count: int, axis: int) -> np.ndarray:
-    """Means over `count` equal cells that fill the extent of an axis, of linear interpolation between the values."""
+    """Values on `count` equal cells that fill the extent of an axis: means over coarser cells, linear between the centres of finer ones."""
     size = values.shape[axis]
-    fine = max(1, -(-size // count)) * 2
-    places = (np.arange(count * fine) + 0.5) / (count * fine) * size - 0.5
-    low = np.clip(np.floor(places).astype(int), 0, size - 2)
-    share = np.clip(places - low, 0, 1)
-    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
-    share = share.reshape(shape)
-    between = (1 - share) * values.take(low, axis) + share * values.take(low + 1, axis)
-    return np.moveaxis(np.moveaxis(between, axis, 0).reshape(count, fine, -1).mean(axis=1), 0, axis)
+    if count <= size:
+        edges, fine = np.linspace(0, size, count + 1), np.arange(size)
+        # The share of each cell of the file in each of ours.
+        overlap = np.minimum(edges[1:, None], fine + 1) - np.maximum(edges[:-1, None], fine)
+        weights = overlap.clip(min=0) * count / size
+    else:
+        places = ((np.arange(count) + 0.5) * size / count - 0.5).clip(0, size - 1)
+        weights = (1 - np.abs(places[:, None] - np.arange(size))).clip(min=0)
+    return np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)

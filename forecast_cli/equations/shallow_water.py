@@ -9,8 +9,13 @@ g = 9.81 m s-2; f0: Coriolis parameter [s-1]; beta [m-1 s-1]; kappa: friction [s
 
 Arakawa C-grid: eta and H at cell centres, u on the east face of its cell, v on the north face; the outermost east and
 north faces are wall. A step is forward-backward: momentum from the old surface, with semi-implicit Coriolis and the mean
-of the other component over its four nearest faces; then the upwind mass flux F = u (eta + H of the cell it comes from);
-then the surface. Volume is conserved to rounding, a lake at rest stays at rest over any sea bed.
+of the other component over its four nearest faces; then the mass flux F = u (eta + H), of the cell it comes from in the scheme
+"upwind", the mean of both sides in "centred"; then the surface. Volume is conserved to rounding, a lake at rest stays at
+rest over any sea bed.
+
+Upwind is the published scheme. Over a sloping bed it slowly feeds waves where the basin rotates: over the named seamount (32 x 32
+cells, f0 = 1e-4) their energy has grown fivefold after 24 crossings of the basin; with centred it has fallen by a quarter.
+Two crossings hardly tell.
 
 It blows up beyond dt = dx / sqrt(2 g max H) (a little less under friction), and where the water falls dry
 (eta + H < 0): there is no land. Waves shorter than four cells are slowed down by the grid. Good values: dx = L / 32, waves
@@ -32,7 +37,7 @@ from forecast_cli.errors import ConfigError
 from forecast_cli.physics.grid import Grid
 
 
-def _upwind(inputs: Tensor, parameters: Parameters) -> Tensor:  # noqa: ARG001 - every closure is called alike
+def _product(inputs: Tensor, parameters: Parameters) -> Tensor:  # noqa: ARG001 - every closure is called alike
     return inputs[:, :1] * inputs[:, 1:]
 
 
@@ -56,12 +61,13 @@ class ShallowWater(Equation):
             "mass flux through a face",
             ("u", "depth"),
             (Output("mass_flux", "m2 s-1"),),
-            {"upwind": _upwind},
+            {"product": _product},
             form="correction",
         )
     }
     DIMENSIONS = (2,)
     KINDS = frozenset(("wall",))
+    SCHEMES = ("upwind", "centred")
     SOLVERS = ("forward-backward",)
     STATIC = "depth"
 
@@ -122,8 +128,11 @@ class ShallowWater(Equation):
         return F.pad(east / (1 + a**2), (0, 1)), F.pad(north / (1 + b**2), (0, 0, 0, 1))
 
     def _mass_flux(self, velocity: Tensor, behind: Tensor, ahead: Tensor) -> Tensor:
-        """Volume through a face per length and time [m2 s-1], from the thickness of the cell that it comes from."""
-        thickness = torch.where(velocity > 0, behind, ahead)
+        """Volume through a face per length and time [m2 s-1], from the thickness of the water on both sides."""
+        if self.scheme == "upwind":
+            thickness = torch.where(velocity > 0, behind, ahead)
+        else:
+            thickness = (behind + ahead) / 2
         return self.closure("transport")(torch.cat([velocity, thickness], dim=1))
 
 

@@ -73,6 +73,8 @@ class Plan:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: expected a positive number.")
+        if self.sea_bed.min_depth is not None and not self.sea_bed.min_depth > 0:
+            raise ConfigError(f"--min-depth {self.sea_bed.min_depth:g}: expected a positive number of metres.")
         if self.every > (self.frames or PROBLEMS[self.problem].frames) - 1:
             raise ConfigError(f"--every {self.every}: only the first frame would be written.")
 
@@ -124,6 +126,7 @@ def simulate(
                     f"{plan.problem} left the finite numbers in samples {first} to {first + len(start) - 1}. "
                     "Give a smaller --time-step, more cells, or other --param."
                 )
+            _require_stable(plan, prepared, record)
             for sample, trajectory in enumerate(record, first):
                 generator = np.random.default_rng([plan.seed, sample, 1])
                 # The start of waves is known: their inversion takes it as it is.
@@ -208,15 +211,29 @@ def _solver(plan: Plan, equation: Equation, states: Tensor, interval: float) -> 
         scale = (states.amax(dim=(0, 2, 3)) - states.amin(dim=(0, 2, 3))).clamp(min=1e-12)
         # What starts as a constant has the size of what comes in.
         return Solver(name, tolerance=plan.tolerance, scale=torch.where(scale > 1e-12, scale, 1.0).view(-1, 1, 1))
-    held = [
-        c.value for c in equation.conditions.values() if c.kind.startswith("dirichlet") and isinstance(c.value, float)
-    ]
+    resolved = [condition.resolved(equation.parameters) for condition in equation.conditions.values()]
+    values = ("dirichlet", "dirichlet-ghost", "robin", "cauchy")
+    held = [float(condition.value) for condition in resolved if condition.kind in values]
     lower = states.amin(dim=(0, 2, 3)).clamp(max=min(held, default=math.inf))
     upper = states.amax(dim=(0, 2, 3)).clamp(min=max(held, default=-math.inf))
     limit = equation.stable_step(name, lower, upper)
     if plan.time_step is None:
         return Solver(name, stable_steps(interval, limit))
     return Solver(name, steps_of(interval, plan.time_step, limit, name=name, where="--time-step"))
+
+
+def _require_stable(plan: Plan, prepared: _Prepared, record: np.ndarray) -> None:
+    """ConfigError where fixed steps, stable for the initial states, are too long for what became of them."""
+    solver, bounds = prepared.solver, (torch.from_numpy(f(record, axis=(0, 1, 3, 4))) for f in (np.min, np.max))
+    if solver.name in ADAPTIVE:
+        return
+    limit, step = prepared.equation.stable_step(solver.name, *bounds), prepared.interval / solver.steps
+    if step > limit * (1 + 1e-9):
+        raise ConfigError(
+            f"{plan.problem}: steps of {step:.4g} are too long for what the solution becomes; "
+            f"the limit of {solver.name} is then {limit:.4g}. "
+            f"Give --time-step {0.9 * limit:.2g}, or --solver dopri5."
+        )
 
 
 def _lay_out(file: Writer, plan: Plan, prepared: _Prepared) -> None:

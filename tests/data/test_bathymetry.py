@@ -107,8 +107,9 @@ def test_missing_values_are_land(tmp_path):
     with pytest.raises(DataError, match="% of the cells are land or missing"):
         read_bathymetry(place, KEEP)
     found = read_bathymetry(place, KEEP, min_depth=5.0).depth
-    assert (found[2:5, 3:6] == 5.0).all()  # all that the interpolation takes from the gap
-    assert np.array_equal(found[6:], plainly(tmp_path)[6:])
+    expected = plainly(tmp_path).copy()
+    expected[3, 4] = 5.0
+    np.testing.assert_allclose(found, expected)
 
 
 def test_land_and_shallow_water_are_deepened_to_the_least_depth(tmp_path):
@@ -138,7 +139,7 @@ def test_descending_coordinates_are_turned_round(descending, tmp_path):
     assert np.allclose(turned.extent, ascending.extent)
 
 
-@pytest.mark.parametrize("cells", [(8, 12), (4, 6), (5, 7), (16, 24), (13, 30)])
+@pytest.mark.parametrize("cells", [(8, 12), (4, 6), (16, 24), (13, 30)])
 def test_a_plane_is_resampled_to_its_own_values(cells, tmp_path):
     """Away from the edges, whose outer half cells are constant: at the centres of cells that fill the same extent."""
     plane = 500 + 0.01 * Y[:, None] - 0.004 * X[None]
@@ -232,3 +233,14 @@ def test_a_real_ridge_is_wet_and_a_real_island_is_not(shared_data):
     with pytest.raises(DataError, match="are land or missing"):
         read_bathymetry(str(shared_data / "etopo5_hawaii.nc"), (64, 64))
     assert read_bathymetry(str(shared_data / "etopo5_hawaii.nc"), (64, 64), min_depth=50.0).depth.min() == 50.0
+
+
+@pytest.mark.parametrize("cells", [(8, 12), (5, 7), (3, 11), (1, 1)])
+def test_coarser_cells_keep_the_mean_depth(cells, tmp_path):
+    found = read_bathymetry(written(tmp_path / "bed.nc", positive="down"), cells)
+    assert found.depth.mean() == pytest.approx(DEPTHS.mean(), rel=1e-6)
+
+
+def test_cells_of_the_file_are_kept_as_they_are(tmp_path):
+    found = read_bathymetry(written(tmp_path / "bed.nc", positive="down"), KEEP)
+    np.testing.assert_allclose(found.depth, DEPTHS, rtol=1e-6)

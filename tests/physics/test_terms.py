@@ -12,7 +12,16 @@ from torch.testing import assert_close
 from forecast_cli.physics.boundary import SIDES, Condition
 from forecast_cli.physics.grid import Grid
 from forecast_cli.physics.integrate import Solver, frames
-from forecast_cli.physics.terms import Diffusion, FiniteVolumes, Reaction, Scaled, Source, Term, UpwindAdvection
+from forecast_cli.physics.terms import (
+    Diffusion,
+    FiniteVolumes,
+    LimitedAdvection,
+    Reaction,
+    Scaled,
+    Source,
+    Term,
+    UpwindAdvection,
+)
 
 WAVE = 2 * math.pi
 LINE = Grid.uniform((12,), ((0.0, 1.5),))
@@ -219,3 +228,29 @@ def test_terms_add_up():
     assert_close(parts[2], state - state**3)
     assert_close(parts[3], torch.full_like(state, 0.7))
     assert all(not torch.allclose(one, other) for one, other in itertools.combinations(parts, 2))
+
+
+@pytest.mark.parametrize("velocity", [1.0, -1.0])
+def test_limited_advection_of_a_smooth_wave_converges_at_second_order(velocity):
+    """In the mean: the limiter cuts to first order where a slope turns, in a few cells around the crests."""
+    cells, errors, duration = (64, 128, 256), [], 0.1
+    for count in cells:
+        grid, (x,) = unit_grid(count, 1)
+        flow = Flow(grid, everywhere("periodic"), LimitedAdvection(lambda u: torch.full_like(u, velocity)))
+        end = frames(flow, torch.sin(WAVE * x), duration, 1, Solver("rk4", steps=count // 4))[:, 0]
+        errors.append((end - torch.sin(WAVE * (x - velocity * duration))).abs().mean().item())
+    assert fitted_order(cells, errors) == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize("velocity", [1.0, -1.0])
+def test_limited_advection_of_a_step_makes_no_new_extremes_and_keeps_it_steeper_than_upwind(velocity):
+    grid, (x,) = unit_grid(64, 1)
+    step = torch.where((x > 0.3) & (x < 0.6), 1.0, 0.0).to(torch.float64)
+    ends = []
+    for term in (LimitedAdvection, UpwindAdvection):
+        flow = Flow(grid, everywhere("periodic"), term(lambda u: torch.full_like(u, velocity)))
+        ends.append(frames(flow, step, 0.25, 1, Solver("rk4", steps=64))[:, 0])
+    assert float(ends[0].min()) > -1e-3
+    assert float(ends[0].max()) < 1 + 1e-3
+    limited, upwind = ((end - step.roll(int(16 * velocity), -1)).abs().sum() for end in ends)
+    assert limited < upwind
