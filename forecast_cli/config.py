@@ -229,8 +229,10 @@ def load_config(
         for section, values in content.items():
             known = merged.setdefault(section, {})
             # Tables of names are filled up layer by layer, as sections are.
-            tables = {key: _pairs(known.get(key, {})) | _pairs(values[key]) for key in _TABLES & values.keys()}
-            known.update({**values, **tables})
+            tables = {key: _pairs(values[key]) for key in _TABLES & values.keys()}
+            # What is no table is for pydantic to refuse.
+            filled = {k: {**known.get(k, {}), **table} for k, table in tables.items() if isinstance(table, Mapping)}
+            known.update({**values, **filled})
     model = merged.setdefault("model", {})
     name = model.get("name", ModelConfig().name)
     if "hidden" not in model and name in budget:

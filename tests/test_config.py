@@ -162,3 +162,31 @@ def test_a_configuration_written_as_toml_reads_back_the_same(tmp_path, name):
 
 def test_a_size_of_memory_may_be_a_plain_number_of_bytes():
     assert load_config(assignments=["data.memory=1000000"]).data.memory == "1000000"
+
+
+def test_tables_are_filled_up_layer_by_layer(tmp_path):
+    file = written(tmp_path, "[model]\nparameters = {D = 1.0, k = 2.0}\nboundaries = {left = 'wall'}\n")
+    assignments = ["model.parameters.D=0.5", "model.boundaries=right=dirichlet:1", "model.closures.a=b"]
+    model = load_config(file=file, assignments=assignments).model
+    assert model.parameters == {"D": 0.5, "k": 2.0}
+    assert model.boundaries == {"left": "wall", "right": "dirichlet:1"}
+    assert model.closures == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "text", ["model.parameters=1", "model.boundaries=wall", "model.parameters.D=much", "model.hidden.a=1"]
+)
+def test_what_is_no_table_is_refused(text):
+    with pytest.raises(ConfigError, match=text.split("=")[0].rpartition(".a")[0] or text.split(".D")[0].split("=")[0]):
+        load_config(assignments=[text])
+
+
+def test_a_model_with_a_preset_of_its_own_name_starts_from_it(tmp_path):
+    for given in ({"options": {"model.name": "finn"}}, {"assignments": ["model.name=finn"]}, {"preset": "finn"}):
+        config = load_config(**given)
+        assert (config.data.context, config.training.optimizer, config.model.hidden) == (1, "lbfgs", (10, 20, 10))
+    assert (
+        load_config(options={"model.name": "finn"}, assignments=["training.optimizer=adamw"]).training.optimizer
+        == "adamw"
+    )
+    assert load_config(file=written(tmp_path, "[model]\nname = 'finn'\n")).data.horizon == 0

@@ -28,7 +28,7 @@ class AllenCahn(Equation):
     NAME = "allen-cahn"
     VARIABLES = (Variable("u", "1", "order parameter"),)
     PARAMETERS = {
-        "D": Parameter(1e-4, "1", "the diffusivity D"),
+        "D": Parameter(1e-4, "1", "the diffusivity D", diffusivity=True),
         "k": Parameter(5.0, "1", "the reaction rate k"),
     }
     CLOSURES = {

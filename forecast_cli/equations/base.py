@@ -33,6 +33,7 @@ class Parameter(NamedTuple):
     units: str
     meaning: str
     positive: bool = True
+    diffusivity: bool = False
 
 
 class Output(NamedTuple):

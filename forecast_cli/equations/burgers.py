@@ -40,7 +40,7 @@ class Burgers(Equation):
 
     NAME = "burgers"
     VARIABLES = (Variable("u", "1", "velocity"),)
-    PARAMETERS = {"D": Parameter(0.01 / np.pi, "1", "the diffusivity D")}
+    PARAMETERS = {"D": Parameter(0.01 / np.pi, "1", "the diffusivity D", diffusivity=True)}
     CLOSURES = {
         "advection": ClosureKind(
             "advection velocity a(u)", ("u",), (Output("velocity", "1"),), {"u": _itself}, size=_speed

@@ -31,8 +31,8 @@ class DiffusionReaction(Equation):
     NAME = "diffusion-reaction"
     VARIABLES = (Variable("u", "1", "activator"), Variable("v", "1", "inhibitor"))
     PARAMETERS = {
-        "D_u": Parameter(1e-3, "1", "the diffusivity D_u"),
-        "D_v": Parameter(5e-3, "1", "the diffusivity D_v"),
+        "D_u": Parameter(1e-3, "1", "the diffusivity D_u", diffusivity=True),
+        "D_v": Parameter(5e-3, "1", "the diffusivity D_v", diffusivity=True),
         "k": Parameter(5e-3, "1", "the threshold k", positive=False),
     }
     CLOSURES = {

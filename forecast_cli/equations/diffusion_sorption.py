@@ -57,7 +57,7 @@ class DiffusionSorption(Equation):
         Variable("c_tot", "g kg-1", "total concentration"),
     )
     PARAMETERS = {
-        "D": Parameter(5e-4, "m2 day-1", "the diffusivity D"),
+        "D": Parameter(5e-4, "m2 day-1", "the diffusivity D", diffusivity=True),
         "porosity": Parameter(0.29, "1", "the porosity"),
         "rho": Parameter(2880.0, "kg m-3", "the bulk density rho"),
         "k_f": Parameter(1.016 / 2880, "1", "Freundlich's coefficient k_f"),

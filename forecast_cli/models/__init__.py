@@ -9,7 +9,8 @@ from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
 from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, State
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
-from forecast_cli.models.finn import FiniteVolumeNetwork, completed
+from forecast_cli.models.described import completed
+from forecast_cli.models.finn import FiniteVolumeNetwork
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
 from forecast_cli.models.recurrent import RecurrentForecaster
 
