@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from forecast_cli.data.bathymetry import read_bathymetry
+from forecast_cli.data.bathymetry import Bathymetry, read_bathymetry
 from forecast_cli.data.output import FieldType, Writer, open_writer, refuse_overwrite
 from forecast_cli.equations import PROBLEMS, Equation, Problem
 from forecast_cli.equations.shallow_water import TOPOGRAPHIES, named_depth
@@ -148,55 +148,47 @@ def simulate(
 
 def _prepare(plan: Plan) -> _Prepared:
     problem = PROBLEMS[plan.problem]
-    cells, extent = plan.grid or problem.cells, problem.extent
-    notes: tuple[str, ...] = ()
-    depth: np.ndarray | None = None
-    duration = plan.duration or problem.duration
+    cells, number = plan.grid or problem.cells, plan.frames or problem.frames
     if len(cells) != len(problem.cells) or min(cells) < 2:
         wanted = "a number of cells" if len(problem.cells) == 1 else "cells along y x cells along x, such as 32x48"
         raise ConfigError(
             f"--grid {'x'.join(map(str, cells))}: {plan.problem} takes {wanted}, at least 2 along each axis."
         )
-    if problem.equation.STATIC and plan.sea_bed.name not in TOPOGRAPHIES:
-        _require_file(plan.sea_bed.name)
-        depth, extent, notes = read_bathymetry(
-            plan.sea_bed.name, (cells[0], cells[1]), min_depth=plan.sea_bed.min_depth
-        )
-        if plan.duration is None:
-            duration = _crossings(extent, depth, (plan.frames or problem.frames) - 1)
-    grid = Grid.uniform(cells, extent, units=problem.units)
+    bed = _bathymetry(plan.sea_bed, (cells[0], cells[1]), problem) if problem.equation.STATIC else None
+    grid = Grid.uniform(cells, bed.extent if bed else problem.extent, units=problem.units)
     equation = problem.equation.build(
         grid, parameters=plan.parameters, boundaries=plan.boundaries, closures=plan.closures, scheme=plan.scheme
     )
     dtype = torch.float32 if torch.device(plan.device).type == "mps" else torch.float64
-    if problem.equation.STATIC:
-        depth = _named_depth(plan.sea_bed, grid) if depth is None else depth
-        equation = replace(equation, static=torch.as_tensor(depth[None, None], device=plan.device, dtype=dtype))
+    duration = plan.duration or problem.duration
+    if bed:
+        equation = replace(equation, static=torch.as_tensor(bed.depth[None, None], device=plan.device, dtype=dtype))
+        duration = plan.duration or _crossings(bed, number - 1)
     draws = [problem.initial(grid, n, np.random.default_rng([plan.seed, n])) for n in range(plan.samples)]
     states = torch.as_tensor(np.stack(draws), device=plan.device, dtype=dtype)
-    number = plan.frames or problem.frames
     interval = duration / (number - 1)
     solver = _solver(plan, equation, states, interval)
     written = replace(solver, steps=solver.steps * plan.every)
+    notes = bed.notes if bed else ()
     return _Prepared(problem, equation, states, interval * plan.every, (number - 1) // plan.every, written, notes)
 
 
-def _require_file(place: str) -> None:
-    """ConfigError for what is neither a file nor the name of a sea bed."""
-    if not Path(place).exists() and not Path(place.rpartition(":")[0] or place).exists():
-        raise ConfigError(f"--topography {place}: neither a file nor one of {', '.join(TOPOGRAPHIES)}.")
+def _bathymetry(bed: SeaBed, cells: tuple[int, int], problem: Problem) -> Bathymetry:
+    """A named sea bed in the problem's basin, or that of a file in its own."""
+    if not (bed.depth > 0 and math.isfinite(bed.depth)):
+        raise ConfigError(f"--depth {bed.depth:g}: expected a positive number of metres.")
+    if bed.name in TOPOGRAPHIES:
+        depth = named_depth(bed.name, Grid.uniform(cells, problem.extent), bed.depth)
+        return Bathymetry(np.maximum(depth, bed.min_depth or 0.0), problem.extent, ())
+    if not Path(bed.name).exists() and not Path(bed.name.rpartition(":")[0] or bed.name).exists():
+        raise ConfigError(f"--topography {bed.name}: neither a file nor one of {', '.join(TOPOGRAPHIES)}.")
+    return read_bathymetry(bed.name, cells, min_depth=bed.min_depth)
 
 
-def _crossings(extent: tuple[tuple[float, float], ...], depth: np.ndarray, intervals: int) -> float:
-    """Two crossings of a basin by its waves, as in the problem's own one, in intervals of two digits [s]."""
-    crossing = max(upper - lower for lower, upper in extent) / math.sqrt(9.81 * float(depth.mean()))
+def _crossings(bed: Bathymetry, intervals: int) -> float:
+    """Two crossings of a basin by its waves, in intervals of two digits [s]."""
+    crossing = max(upper - lower for lower, upper in bed.extent) / math.sqrt(9.81 * float(bed.depth.mean()))
     return intervals * float(f"{2 * crossing / intervals:.2g}")
-
-
-def _named_depth(sea_bed: SeaBed, grid: Grid) -> np.ndarray:
-    if not (sea_bed.depth > 0 and math.isfinite(sea_bed.depth)):
-        raise ConfigError(f"--depth {sea_bed.depth:g}: expected a positive number of metres.")
-    return np.maximum(named_depth(sea_bed.name, grid, sea_bed.depth), sea_bed.min_depth or 0.0)
 
 
 def _solver(plan: Plan, equation: Equation, states: Tensor, interval: float) -> Solver:
