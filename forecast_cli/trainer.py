@@ -107,6 +107,11 @@ class Trainer:
             started = time.perf_counter()
             self._epoch(reporter, stop)
             self._close_epoch(time.perf_counter() - started, reporter)
+        if not self.progress.best_epoch:
+            raise DivergedError(
+                "no rollout over a whole window has stayed within the finite numbers: nothing was saved. "
+                "Train on shorter training.segments first, or on a shorter data.horizon."
+            )
         return self.progress
 
     @property
@@ -234,9 +239,9 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "training_loss": self._loss_after() if whole else progress.loss_sum / progress.windows_seen,
         }
-        row |= self.validate()
+        row |= self._validation()
         score = row.get("validation_loss", row["training_loss"])
-        if not math.isfinite(score):
+        if not math.isfinite(score) and not whole:
             raise DivergedError(
                 f"the validation loss became {score} in epoch {progress.epoch + 1}. Lower training.learning_rate."
             )
@@ -263,20 +268,34 @@ class Trainer:
         _log.info("epoch %s", " ".join(f"{key}={value:.6g}" for key, value in row.items()))
         reporter.epoch(row | {"best": improved})
 
+    def _validation(self) -> dict[str, float]:
+        """What `validate` finds; infinite where a rollout leaves the finite numbers on the way."""
+        try:
+            return self.validate()
+        except DivergedError:
+            names = self.prepared.fields.names
+            return {"validation_loss": math.inf} | {f"validation_rmse_{name}": math.inf for name in names}
+
     @property
     def _at_rest(self) -> bool:
         """Whether an epoch has left the loss as it was, to rounding."""
-        losses = [row["training_loss"] for row in self.progress.rows[-2:]]
-        return len(losses) == 2 and abs(losses[1] - losses[0]) <= AT_REST * losses[0]
+        before, now = [math.inf, *(row["training_loss"] for row in self.progress.rows)][-2:]
+        return math.isfinite(before) and abs(now - before) <= AT_REST * before
 
     @torch.no_grad()
     def _loss_after(self) -> float:
-        """The loss over whole training windows with the present weights: steps know that of the weights before, on segments."""
+        """The loss over whole training windows with the present weights: steps know that of the weights before, on segments.
+
+        Infinite where a rollout leaves the finite numbers: what does well on segments may yet fail on the whole.
+        """
         total = 0.0
-        for batch in _batches(self.prepared.training, self.config.training.batch_size, self.progress.epoch):
-            batch = batch.to(self.device)
-            total += float(self._loss(self.best_model, batch, batch.frames)) * len(batch.frames)
-        return self._require_finite(total / len(self.prepared.training))
+        try:
+            for batch in _batches(self.prepared.training, self.config.training.batch_size, self.progress.epoch):
+                batch = batch.to(self.device)
+                total += float(self._loss(self.best_model, batch, batch.frames)) * len(batch.frames)
+        except DivergedError:
+            return math.inf
+        return total / len(self.prepared.training) if math.isfinite(total) else math.inf
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Rollouts cut into segments, and lbfgs, which takes all of them at once."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,31 @@ def test_an_equation_with_nothing_to_learn_is_kept_as_it_is(burgers, tmp_path):
     assert sum(parameter.numel() for parameter in checkpoint.load_model(run).model.parameters()) == 0
     assert watcher.rows[-1]["training_loss"] < 1e-6
     assert not (run / "closures.nc").exists()
+
+
+def test_what_fails_on_the_whole_may_go_on_with_segments(burgers, tmp_path, monkeypatch):
+    losses = iter([np.inf, np.inf, 0.5, 0.4])
+    monkeypatch.setattr(trainer.Trainer, "_loss_after", lambda _: next(losses))
+    watcher = Silent()
+    run = trained(burgers, tmp_path / "run", watcher)
+    assert checkpoint.load_model(run).epoch == 4
+    monkeypatch.setattr(trainer.Trainer, "_loss_after", lambda _: np.inf)
+    with pytest.raises(DivergedError, match="nothing was saved"):
+        trained(burgers, tmp_path / "other")
+    assert not (tmp_path / "other" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "heun"])
+def test_a_steep_trial_costs_no_more_than_some_times_the_steps_of_the_known_equation(burgers, solver, monkeypatch):
+    """Its memory and time would else have no bound: such trials are common in a line search."""
+    options = {"model__solver": solver, "model__learn": "advection", "training__segments": ()}
+    model = trainer.prepare(config_for(burgers, **options), open_fields([str(burgers)])).model.train()
+    with torch.no_grad():
+        model.closures["advection"].network.layers[-1].weight.mul_(1e6)
+    kind, calls = type(model.equation), []
+    tendency = kind.tendency
+    monkeypatch.setattr(kind, "tendency", lambda self, state: calls.append(1) or tendency(self, state))
+    start = torch.from_numpy(open_fields([str(burgers)]).read(0, 0, 1))[None]
+    with contextlib.suppress(DivergedError):
+        model(start, 8)
+    assert len(calls) <= 6 * (50 + 10)  # 50 to find a first step, and 1.05 a frame

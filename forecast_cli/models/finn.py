@@ -25,6 +25,11 @@ from forecast_cli.physics.boundary import SIDES
 from forecast_cli.physics.integrate import ADAPTIVE, MOST_STEPS, Solver, frames, stable_steps, steps_of
 from forecast_cli.physics.terms import Closure
 
+LIKE_ADAPTIVE = "rk4"
+"""A solver with fixed steps that needs about as many as adaptive ones."""
+MORE_STEPS = 5
+"""Steps that a trial may take, in units of those that the known equation needs."""
+
 
 class FiniteVolumeNetwork(ForecastModel):
     """An equation as a forecaster: a context of one frame is enough, and the state is the frame itself.
@@ -201,14 +206,16 @@ class FiniteVolumeNetwork(ForecastModel):
         if self.mean.device.type == "meta":
             # Shapes only: there are no values to choose a step by.
             return Solver("forward-backward" if "forward-backward" in self.equation.SOLVERS else "rk4")
+        learns = any(True for _ in self.parameters())
+        lower, upper = self.lower.flatten(), self.upper.flatten()
+        most = self._most_steps(equation, lower, upper) if learns and self.training else float(MOST_STEPS)
         if self.solver in ADAPTIVE:
-            return Solver(self.solver, tolerance=self.options.tolerance, scale=self.scale)
-        limit = equation.stable_step(self.solver, self.lower.flatten(), self.upper.flatten())
-        stable = min(stable_steps(self.interval, limit), MOST_STEPS)
+            return Solver(self.solver, tolerance=self.options.tolerance, scale=self.scale, most=most)
+        limit = equation.stable_step(self.solver, lower, upper)
+        stable = min(stable_steps(self.interval, limit), math.ceil(most))
         if self.options.time_step is None:
             return Solver(self.solver, stable)
         # What is being learned may ask for shorter steps on the way than what it comes to.
-        learns = any(True for _ in self.parameters())
         steps = steps_of(
             self.interval,
             self.options.time_step,
@@ -217,3 +224,13 @@ class FiniteVolumeNetwork(ForecastModel):
             where="model.time_step =",
         )
         return Solver(self.solver, max(steps, stable) if learns else steps)
+
+    def _most_steps(self, equation: Equation, lower: Tensor, upper: Tensor) -> float:
+        """Steps a frame, at most, in training: so many times what the known equation needs.
+
+        A trial of the line search that makes a closure steep would otherwise take hours, and the memory of its gradient, to
+        end nowhere: 24 GB on 49 x 49 cells before there was a bound.
+        """
+        known = replace(self.equation, static=equation.static)
+        solver = self.solver if self.solver not in ADAPTIVE else LIKE_ADAPTIVE
+        return MORE_STEPS * self.interval / known.stable_step(solver, lower, upper)

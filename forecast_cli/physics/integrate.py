@@ -61,10 +61,14 @@ STEPPERS: dict[str, Callable[[System, Tensor, float], Tensor]] = {
 }
 REACH = {"euler": 2.0, "heun": 2.0, "rk4": 2.785}
 """The largest stable product of step and fastest rate."""
-ADAPTIVE = {"dopri5": True, "bosh3": False, "dopri8": False}
-"""torchdiffeq's adaptive solvers, and whether what they interpolate between their steps is as good as the steps themselves."""
+ADAPTIVE = {"dopri5": 6, "bosh3": 3, "dopri8": 13}
+"""torchdiffeq's adaptive solvers, and how often a step of each evaluates the tendency."""
+INTERPOLATED = ("dopri5",)
+"""Those whose values between their steps are as good as the steps themselves; others are off by up to 70 times the tolerance (measured)."""
 MOST_STEPS = 1000
 """Steps from a frame to the next, at most: what asks for more has gone wrong."""
+START_STEPS = 50
+"""Further steps that an adaptive solver may spend on finding its first one."""
 SOLVERS = (*STEPPERS, *ADAPTIVE)
 
 MARGIN = 0.9
@@ -75,7 +79,7 @@ MARGIN = 0.9
 class Solver:
     """How to get from frame to frame: so many equal steps, or adaptive ones.
 
-    tolerance: of an adaptive step, relative to `scale` (channel, 1, 1), the size of each variable.
+    tolerance: of an adaptive step, relative to `scale` (channel, 1, 1), the size of each variable. most: steps a frame, in the mean.
     Adaptive steps are chosen for the whole batch; forecasts cut in two, or in another company, agree to the tolerance.
     """
 
@@ -83,6 +87,7 @@ class Solver:
     steps: int = 1
     tolerance: float = 1e-6
     scale: Tensor | float = 1.0
+    most: float = MOST_STEPS
 
 
 def frames(system: System, state: Tensor, interval: float, count: int, solver: Solver) -> Tensor:
@@ -108,18 +113,26 @@ def _adaptive(system: System, state: Tensor, interval: float, count: int, solver
     if state.device.type == "mps":
         times = times.float()  # mps has no float64
     scale = torch.as_tensor(solver.scale, dtype=state.dtype, device=state.device)
+    left = ADAPTIVE[solver.name] * (START_STEPS + math.ceil(solver.most * count))
+
+    def slope(_: Tensor, u: Tensor) -> Tensor:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise DivergedError(f"{solver.name} would take too many steps: the equation has become too stiff for it.")
+        return system.tendency(u)
+
     try:
         found: Tensor = odeint(
-            lambda _, u: system.tendency(u),
+            slope,
             state,
             times,
             rtol=solver.tolerance,
             atol=solver.tolerance * scale,
             method=solver.name,
-            # Where interpolation is worse than the steps (by up to 70 times the tolerance, measured), they end on the frames.
-            options={"max_num_steps": MOST_STEPS * count} | ({} if ADAPTIVE[solver.name] else {"step_t": times}),
+            options=None if solver.name in INTERPOLATED else {"step_t": times},
         )
-    except AssertionError as error:  # torchdiffeq's way to say that the step underflows, or that there are too many
+    except AssertionError as error:  # torchdiffeq's way to say that the step underflows
         raise DivergedError(
             f"{solver.name} found no step small enough ({error}). The state leaves the finite numbers, or the tolerance is too small."
         ) from error
