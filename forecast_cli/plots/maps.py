@@ -199,7 +199,8 @@ def _layout(picture: Picture, columns: int, rows: int | None = None) -> tuple[Fi
 def _label_row(figure: Figure, row: np.ndarray, picture: Picture, kind: str, *, first: bool = True) -> None:
     """Name the row at its left, and give maps a colour bar at its right."""
     if picture.is_line:
-        row[0].set_ylabel("\n".join(filter(None, (kind, picture.label(kind)))))
+        label = picture.label(kind)
+        row[0].set_ylabel(label if label.startswith("error") else "\n".join(filter(None, (kind, label))))
         return
     if first:
         row[0].set_ylabel("\n".join(filter(None, (kind if len(row) > 1 else "", picture.dims[0]))))
