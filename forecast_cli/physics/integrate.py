@@ -65,7 +65,7 @@ ADAPTIVE = {"dopri5": 6, "bosh3": 3, "dopri8": 13}
 """torchdiffeq's adaptive solvers, and how often a step of each evaluates the tendency."""
 INTERPOLATED = ("dopri5",)
 """Those whose values between their steps are as good as the steps themselves; others are off by up to 70 times the tolerance (measured)."""
-MOST_STEPS = 1000
+MOST_STEPS = 100_000
 """Steps from a frame to the next, at most: what asks for more has gone wrong."""
 START_STEPS = 50
 """Further steps that an adaptive solver may spend on finding its first one."""
@@ -93,7 +93,7 @@ class Solver:
 def frames(system: System, state: Tensor, interval: float, count: int, solver: Solver) -> Tensor:
     """The state after each of `count` intervals, (batch, count, channel, height, width).
 
-    Raises DivergedError where an adaptive step shrinks to nothing.
+    Raises DivergedError where an adaptive step shrinks to nothing, or where there are too many.
     """
     if solver.name in ADAPTIVE:
         return _adaptive(system, state, interval, count, solver)
@@ -119,7 +119,9 @@ def _adaptive(system: System, state: Tensor, interval: float, count: int, solver
         nonlocal left
         left -= 1
         if left < 0:
-            raise DivergedError(f"{solver.name} would take too many steps: the equation has become too stiff for it.")
+            raise DivergedError(
+                f"{solver.name} would take too many steps: the equation has become too stiff for it, or the frames are too far apart."
+            )
         return system.tendency(u)
 
     try:
