@@ -237,7 +237,11 @@ def load_config(
     name = model.get("name", ModelConfig().name)
     if "hidden" not in model and name in budget:
         model["hidden"] = budget[name]
-    return _validated(merged)
+    found = _validated(merged)
+    if found.model.name != "finn" and (found.model.equation or found.model.learn):
+        key = "equation" if found.model.equation else "learn"
+        raise ConfigError(f"model.{key} is for --model finn; the model here is {found.model.name}.")
+    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:

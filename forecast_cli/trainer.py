@@ -32,7 +32,7 @@ from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_atomically
 from forecast_cli.data.times import show
 from forecast_cli.data.windows import Batch, Split, Windows, order
-from forecast_cli.errors import CheckpointError, DivergedError, OutputError, Stopped
+from forecast_cli.errors import CheckpointError, ConfigError, DivergedError, OutputError, Stopped
 from forecast_cli.models import ForecastModel
 from forecast_cli.objective import (
     PLATEAU_EPOCHS,
@@ -194,9 +194,21 @@ class Trainer:
         """The loss of a batch, whose gradient is left in the parameters."""
         self.optimizer.zero_grad()
         loss = self._loss(self.model, batch, truth)
-        if loss.requires_grad:  # an equation with nothing to learn has no gradient
+        if loss.requires_grad:
             loss.backward()
+        # An equation may have nothing to learn; what it has must matter.
+        unused = [name.removeprefix("numbers.") for name, p in self.model.named_parameters() if p.grad is None]
+        if unused:
+            raise ConfigError(f"model.learn: nothing here depends on {', '.join(unused)}: leave it out.")
         return loss
+
+    @torch.no_grad()
+    def rehearse(self) -> None:
+        """Forecast one frame, so that what cannot be is refused before anything is written."""
+        context = self.config.data.context
+        batch = self.prepared.training.batch([0]).to(self.device)
+        forcing = None if batch.forcing is None else batch.forcing[:, : context + 1]
+        self.model(batch.frames[:, :context], 1, static=batch.static, forcing=forcing)
 
     def _gradient_or_wall(self, batch: Batch, truth: Tensor) -> Tensor:
         """For a line search: where a trial leaves the finite numbers stands a high wall without a slope."""
@@ -226,9 +238,12 @@ class Trainer:
                 if checkpoint.has_state(self.run)
                 else "no epoch was finished"
             )
-            raise DivergedError(
-                f"the loss became {value} in epoch {self.progress.epoch + 1}; {kept}. Lower training.learning_rate or set training.clip."
+            remedy = (
+                "Give better starts (model.parameters), or learn less at once."
+                if self.is_lbfgs
+                else "Lower training.learning_rate or set training.clip."
             )
+            raise DivergedError(f"the loss became {value} in epoch {self.progress.epoch + 1}; {kept}. {remedy}")
         return value
 
     def _close_epoch(self, seconds: float, reporter: Reporter) -> None:
@@ -462,6 +477,7 @@ def train(
     """
     resuming = _claim(run, resume=resume, overwrite=overwrite)
     trainer = Trainer(prepare(config, fields, init_from=init_from), run, device)
+    trainer.rehearse()
     if resuming:
         trainer.restore()
     elif overwrite and run.exists():

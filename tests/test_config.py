@@ -196,3 +196,9 @@ def test_a_model_with_a_preset_of_its_own_name_starts_from_it(tmp_path):
         == "adamw"
     )
     assert load_config(file=written(tmp_path, "[model]\nname = 'finn'\n")).data.horizon == 0
+
+
+def test_an_equation_without_finn_is_refused():
+    for assignment in ("model.equation=burgers", "model.learn=D"):
+        with pytest.raises(ConfigError, match="is for --model finn; the model here is minconvlstm"):
+            load_config(assignments=[assignment])

@@ -181,3 +181,34 @@ def test_a_steep_trial_costs_no_more_than_some_times_the_steps_of_the_known_equa
     with contextlib.suppress(DivergedError):
         model(start, 8)
     assert len(calls) <= 6 * (50 + 10)  # 50 to find a first step, and 1.05 a frame
+
+
+def test_what_nothing_depends_on_cannot_be_learned(tmp_path):
+    path = tmp_path / "sorption.nc"
+    simulate(Plan("diffusion-sorption", frames=6, duration=30.0), path)
+    options = {"model__equation": "diffusion-sorption", "model__learn": "s_max", "data__split": "6,0,0"}
+    with pytest.raises(ConfigError, match="nothing here depends on s_max"):
+        trained(path, tmp_path / "run", **options)
+
+
+def test_a_step_that_is_too_long_is_refused_before_anything_is_written(burgers, tmp_path):
+    options = {"model__learn": (), "model__solver": "euler", "model__time_step": 0.025, "model__parameters": {"D": 1.0}}
+    with pytest.raises(ConfigError, match="the limit of euler is"):
+        trained(burgers, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_stopped_at_the_end_of_an_epoch_goes_on_under_the_command_line(burgers, tmp_path):
+    """Its first word to the reporter is then that the epoch is closed."""
+    from forecast_cli.cli.train import _Reporter
+
+    config, fields = config_for(burgers), open_fields([str(burgers)])
+    run, watcher = tmp_path / "run", Silent(1)
+    run.mkdir()
+    started = trainer.Trainer(trainer.prepare(config, fields), run, CPU)
+    checkpoint.save_config(run, started.config)
+    with pytest.raises(Stopped):
+        started.run_to_end(watcher, watcher.stop)
+    with _Reporter(config.training.epochs) as reporter:
+        progress = trainer.train(config, fields, run, device=CPU, reporter=reporter, resume="must")
+    assert progress.epoch == config.training.epochs

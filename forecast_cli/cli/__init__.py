@@ -57,6 +57,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # rich's own markup takes what stands in brackets for colours, and drops it
     help="Forecast fields in space and time: train, roll out, evaluate.",
     epilog=EPILOG,
 )
@@ -81,7 +82,7 @@ app.command("train")(train.train)
 app.command("rollout")(rollout.rollout)
 app.command("evaluate")(evaluate.evaluate)
 app.command("plot")(plot.plot)
-simulations = typer.Typer(no_args_is_help=True, help="Simulate a data set to train on.")
+simulations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Simulate a data set to train on.")
 simulations.command("navier-stokes")(simulate.navier_stokes)
 for _problem in simulate.HELP:
     _command = simulate.shallow_water if _problem == "shallow-water" else simulate.of_problem(_problem)

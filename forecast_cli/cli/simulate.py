@@ -156,9 +156,10 @@ def shallow_water(
     topography: Annotated[
         str, typer.Option(help="flat, seamount, ridge or shelf; or FILE[:variable] of depths or elevations.")
     ] = "flat",
-    depth: Annotated[float, typer.Option(help="Depth of the flat bottom of a named topography [m].")] = 100.0,
+    depth: Annotated[float, typer.Option(help="Depth of the flat bottom of a named topography, in m.")] = 100.0,
     min_depth: Annotated[
-        float | None, typer.Option(help="Deepen land and shallower water to this [m]. [default: land is refused]")
+        float | None,
+        typer.Option(help="Deepen land and shallower water to this many metres. [default: land is refused]"),
     ] = None,
     param: Param = None,
     noise: NoiseText = None,

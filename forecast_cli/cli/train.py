@@ -48,7 +48,7 @@ def train(
         str | None,
         typer.Option(help="series, navier-stokes, navier-stokes-s15, navier-stokes-s25, geopotential or finn."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with [data], [model] and [training].")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the sections data, model and training.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, such as training.clip=0.5 (repeat).")
     ] = None,
@@ -97,6 +97,11 @@ def train(
         time_as_steps=inputs.time_as_steps,
     )
     shared.note(fields)
+    said, meant = fields.dataset.attrs.get("equation"), run_config.model.equation
+    if meant and said and said != meant:
+        shared.say(
+            f"note: the file says that it was made with the equation {said}, not {meant}: nothing is taken from it."
+        )
 
     from forecast_cli.devices import resolve_device
 
@@ -177,6 +182,7 @@ class _Reporter:
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
         self.done_before: int | None = None
+        self.steps = 0
         self.started = time.monotonic()
 
     def __enter__(self) -> "_Reporter":
@@ -194,9 +200,6 @@ class _Reporter:
         self._update(epoch * steps + done, self.epochs * steps)
 
     def epoch(self, row: dict[str, float]) -> None:
-        elapsed = time.monotonic() - self.started
-        done = row["epoch"] * self.steps - (self.done_before or 0)
-        left = (self.epochs - row["epoch"]) * self.steps / done * elapsed
         parts = [f"epoch {row['epoch']}/{self.epochs}", f"training {row['training_loss']:.4g}"]
         if "validation_loss" in row:
             parts.append(f"validation {row['validation_loss']:.4g}" + (" (best)" if row["best"] else ""))
@@ -205,4 +208,13 @@ class _Reporter:
                 for key, value in row.items()
                 if key.startswith("validation_rmse_")
             ]
-        shared.say(", ".join(parts) + f"; {done / elapsed:.3g} steps/s, {shared.duration(left)} left")
+        shared.say(", ".join(parts) + self._pace(int(row["epoch"])))
+
+    def _pace(self, epoch: int) -> str:
+        """How fast it goes and how long it may take; nothing where a resumed run only had an epoch to close."""
+        if not self.steps:
+            return ""
+        elapsed = time.monotonic() - self.started
+        done = epoch * self.steps - (self.done_before or 0)
+        left = (self.epochs - epoch) * self.steps / done * elapsed
+        return f"; {done / elapsed:.3g} steps/s, {shared.duration(left)} left"

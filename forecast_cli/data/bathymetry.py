@@ -14,6 +14,9 @@ EARTH = 6.371e6
 _DEPTH, _ELEVATION = ("depth", "bathymetry_depth"), ("elevation", "altitude", "topo", "height", "z")
 
 
+_METRES = ("m", "metre", "metres", "meter", "meters", "1", "")
+
+
 class Bathymetry(NamedTuple):
     """depth: (height, width) [m], positive down, rows from south to north. extent: of y and x, outer faces [m].
 
@@ -39,6 +42,11 @@ def read_bathymetry(place: str, cells: tuple[int, int], *, min_depth: float | No
         raise DataError(f"{place}: which of {', '.join(fields.names)} is the sea bed? Give --topography {place}:NAME.")
     if fields.domain.y is None:
         raise DataError(f"{place}: '{fields.names[0]}' has one dimension of space; a sea bed has two.")
+    unit = fields.domain.variables[0].units
+    if unit.lower() not in _METRES:
+        raise DataError(
+            f"{place}: '{fields.names[0]}' is in '{unit}', and a sea bed is in m. Choose another variable, or convert it."
+        )
     values = fields.read(0, 0, 1)[0, 0].astype(float)
     sign, why = _sign(fields, values, place)
     y, x = fields.domain.y, fields.domain.x

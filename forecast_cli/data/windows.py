@@ -92,6 +92,7 @@ def _counts(shares: Sequence[float | str], size: int, along: str) -> list[int]:
     if any(number % 1 for number in numbers) or sum(numbers) > size:
         raise ConfigError(
             f"--split {_listed(shares)}: neither fractions that add up to 1 at most, nor counts of the {size} along {along}."
+            + (" To cut along time: --split-along time." if along == "sample" else "")
         )
     return [int(number) for number in numbers]
 

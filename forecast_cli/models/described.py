@@ -1,5 +1,6 @@
 """Which equation a configuration and a data file describe, and whether the data are those of the equation."""
 
+import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -20,8 +21,10 @@ WHERE = ("model.parameters", "model.boundaries", "model.closures", "model.scheme
 def known_equation(options: ModelConfig, domain: Domain) -> Equation:
     """The equation that a configuration describes, with known closures. Raises ConfigError or DataError."""
     if options.equation not in EQUATIONS:
+        match = difflib.get_close_matches(options.equation, EQUATIONS, n=1)
+        hint = f"did you mean {match[0]}? " if match else ""
         raise ConfigError(
-            f"model.equation = '{options.equation}': FINN needs one of {', '.join(EQUATIONS)}. "
+            f"model.equation = '{options.equation}': {hint}FINN needs one of {', '.join(EQUATIONS)}. "
             "Give it with --set model.equation=NAME."
         )
     kind = EQUATIONS[options.equation]
@@ -43,6 +46,8 @@ def completed(options: ModelConfig, attributes: Mapping[str, Any]) -> ModelConfi
     """
     equation = EQUATIONS.get(options.equation)
     if options.name != "finn" or equation is None:
+        return options
+    if attributes.get("equation", options.equation) != options.equation:
         return options
     parameters = {
         name: float(attributes[name])
@@ -92,6 +97,10 @@ def require_variables(equation: Equation, domain: Domain) -> None:
 
 def refuse_inputs(equation: Equation, config: RunConfig, domain: Domain) -> None:
     """ConfigError for masks, forcing, and static fields other than those that the equation needs."""
+    if config.data.normalize != "global":
+        raise ConfigError(
+            "finn works in units of the equation, with one scale a variable: leave data.normalize = global."
+        )
     if config.data.masked:
         raise ConfigError(
             "finn takes no missing values: an equation needs every cell. Leave out --nan mask and --mask."

@@ -110,15 +110,15 @@ def parse_condition(text: str, parameters: Mapping[str, object], where: str) -> 
     """'dirichlet:0.5' as a condition. Raises ConfigError, which lists what is known."""
     kind, *numbers = text.strip().split(":")
     if kind not in _NUMBERS:
-        raise ConfigError(f"{where} {text}: no boundary condition '{kind}'. Known are {', '.join(BOUNDARIES)}.")
+        raise ConfigError(f"{where}{text}: no boundary condition '{kind}'. Known are {', '.join(BOUNDARIES)}.")
     if len(numbers) > _NUMBERS[kind]:
-        raise ConfigError(f"{where} {text}: '{kind}' takes {_NUMBERS[kind] or 'no'} number(s).")
+        raise ConfigError(f"{where}{text}: '{kind}' takes {_NUMBERS[kind] or 'no'} number(s).")
     if kind in ("robin", "cauchy") and len(numbers) < 2:
-        raise ConfigError(f"{where} {text}: expected {kind}:VALUE:LENGTH, such as {kind}:0:0.1.")
+        raise ConfigError(f"{where}{text}: expected {kind}:VALUE:LENGTH, such as {kind}:0:0.1.")
     found = Condition(kind, *(number if number in parameters else _number(number, text, where) for number in numbers))
     if isinstance(found.length, float) and found.length < 0:
         raise ConfigError(
-            f"{where} {text}: the length must be at least 0; below it the boundary feeds what it should drain."
+            f"{where}{text}: the length must be at least 0; below it the boundary feeds what it should drain."
         )
     return found
 
@@ -127,9 +127,9 @@ def _number(number: str, text: str, where: str) -> float:
     try:
         value = float(number)
     except ValueError as error:
-        raise ConfigError(f"{where} {text}: '{number}' is neither a number nor a parameter of the equation.") from error
+        raise ConfigError(f"{where}{text}: '{number}' is neither a number nor a parameter of the equation.") from error
     if not math.isfinite(value):
-        raise ConfigError(f"{where} {text}: expected finite numbers.")
+        raise ConfigError(f"{where}{text}: expected finite numbers.")
     return value
 
 
@@ -146,7 +146,7 @@ def parse_conditions(
     texts = {side: default.get(side, default.get("all", "wall")) for side in sides}
     texts |= dict.fromkeys(sides, given["all"]) if "all" in given else {}
     texts |= {side: text for side, text in given.items() if side != "all"}
-    found = {side: parse_condition(texts[side], parameters, where) for side in sides}
+    found = {side: parse_condition(texts[side], parameters, f"{where} {side}=") for side in sides}
     for low, high in (("left", "right"), ("bottom", "top")):
         if low in found and (found[low].kind == "periodic") != (found[high].kind == "periodic"):
             raise ConfigError(

@@ -120,7 +120,8 @@ def _adaptive(system: System, state: Tensor, interval: float, count: int, solver
         left -= 1
         if left < 0:
             raise DivergedError(
-                f"{solver.name} would take too many steps: the equation has become too stiff for it, or the frames are too far apart."
+                f"{solver.name} would take too many steps: the solution has become far stiffer than at its start. "
+                "Look at parameters and boundary values, or take fixed steps (rk4)."
             )
         return system.tendency(u)
 

@@ -70,7 +70,10 @@ def _curve(axis: Axes, dataset: xr.Dataset, name: str) -> None:
     if seen is not None:
         # How often: a low band along the bottom, on a scale of its own.
         band = axis.twinx()
-        band.fill_between(place, seen / seen.max(), step="mid", color=MISSING, linewidth=0, label="seen in training")
+        usual = np.quantile(seen[seen > 0], 0.9)  # one value, such as clean soil, may outweigh all others
+        band.fill_between(
+            place, np.minimum(seen / usual, 1), step="mid", color=MISSING, linewidth=0, label="seen in training"
+        )
         band.set_ylim(0, 5)
         band.axis("off")
         axis.set_zorder(band.get_zorder() + 1)

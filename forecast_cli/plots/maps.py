@@ -1,5 +1,6 @@
 """Pictures of fields: maps with shared scales on real coordinates, lines for fields in one dimension, and films."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,9 +74,11 @@ class Picture:
         return low < 0 < high and min(-low, high) > 0.3 * max(-low, high)
 
     def scale(self, kind: str) -> tuple[tuple[float, float], str]:
-        """Limits and colours of a row."""
+        """Limits and colours of a row; lines show all of an error, maps nearly all."""
         if kind == "error":
             bound = max(map(abs, _span(self.rows[kind])))
+            if self.is_line:
+                bound = 1.05 * float(np.nanmax(np.abs(self.rows[kind]), initial=bound / 1.05))
             return (-bound, bound), "RdBu_r"
         return self.limits, "PuOr_r" if self.is_symmetric else "viridis"
 
@@ -199,7 +202,8 @@ def _layout(picture: Picture, columns: int, rows: int | None = None) -> tuple[Fi
 def _label_row(figure: Figure, row: np.ndarray, picture: Picture, kind: str, *, first: bool = True) -> None:
     """Name the row at its left, and give maps a colour bar at its right."""
     if picture.is_line:
-        label = picture.label(kind)
+        # Names of quantities may be longer than a panel is high.
+        label = "\n".join(textwrap.wrap(picture.label(kind), 18))
         row[0].set_ylabel(label if label.startswith("error") else "\n".join(filter(None, (kind, label))))
         return
     if first:

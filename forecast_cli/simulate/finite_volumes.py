@@ -20,6 +20,8 @@ from forecast_cli.physics.grid import Grid
 from forecast_cli.physics.integrate import ADAPTIVE, Solver, frames, stable_steps, steps_of
 from forecast_cli.simulate.noise import Noise, with_noise
 
+MORE_STEPS = 50
+"""Adaptive steps that a solution may take, in units of the fixed ones that would be stable at its start."""
 BATCH_BYTES = 2**28
 """Samples integrated together fit into this, or are one."""
 
@@ -168,7 +170,7 @@ def _prepare(plan: Plan) -> _Prepared:
     states = torch.as_tensor(np.stack(draws), device=plan.device, dtype=dtype)
     interval = duration / (number - 1)
     solver = _solver(plan, equation, states, interval)
-    written = replace(solver, steps=solver.steps * plan.every)
+    written = replace(solver, steps=solver.steps * plan.every, most=solver.most * plan.every)
     notes = bed.notes if bed else ()
     return _Prepared(problem, equation, states, interval * plan.every, (number - 1) // plan.every, written, notes)
 
@@ -195,6 +197,11 @@ def _solver(plan: Plan, equation: Equation, states: Tensor, interval: float) -> 
     """The solver, with steps that are stable for the initial states and the values at the boundary."""
     name = equation.SOLVERS[0] if plan.solver == "auto" else plan.solver
     equation.require_solver(name, "--solver")
+    resolved = [condition.resolved(equation.parameters) for condition in equation.conditions.values()]
+    values = ("dirichlet", "dirichlet-ghost", "robin", "cauchy")
+    held = [float(condition.value) for condition in resolved if condition.kind in values]
+    lower = states.amin(dim=(0, 2, 3)).clamp(max=min(held, default=math.inf))
+    upper = states.amax(dim=(0, 2, 3)).clamp(min=max(held, default=-math.inf))
     if name in ADAPTIVE:
         if plan.time_step is not None:
             raise ConfigError(
@@ -202,12 +209,9 @@ def _solver(plan: Plan, equation: Equation, states: Tensor, interval: float) -> 
             )
         scale = (states.amax(dim=(0, 2, 3)) - states.amin(dim=(0, 2, 3))).clamp(min=1e-12)
         # What starts as a constant has the size of what comes in.
-        return Solver(name, tolerance=plan.tolerance, scale=torch.where(scale > 1e-12, scale, 1.0).view(-1, 1, 1))
-    resolved = [condition.resolved(equation.parameters) for condition in equation.conditions.values()]
-    values = ("dirichlet", "dirichlet-ghost", "robin", "cauchy")
-    held = [float(condition.value) for condition in resolved if condition.kind in values]
-    lower = states.amin(dim=(0, 2, 3)).clamp(max=min(held, default=math.inf))
-    upper = states.amax(dim=(0, 2, 3)).clamp(min=max(held, default=-math.inf))
+        scale = torch.where(scale > 1e-12, scale, 1.0).view(-1, 1, 1)
+        most = MORE_STEPS * (1 + interval / equation.stable_step("rk4", lower, upper))
+        return Solver(name, tolerance=plan.tolerance, scale=scale, most=most)
     limit = equation.stable_step(name, lower, upper)
     if plan.time_step is None:
         return Solver(name, stable_steps(interval, limit))
@@ -286,6 +290,8 @@ def _attributes(plan: Plan, prepared: _Prepared) -> dict[str, str | float | int]
         found["noise"] = ",".join(f"{name}={noise}" for name, noise in plan.noise.items())
     if equation.STATIC:
         found["topography"] = plan.sea_bed.name
+        found |= {"flat_depth": plan.sea_bed.depth} if plan.sea_bed.name in TOPOGRAPHIES else {}
+        found |= {"min_depth": plan.sea_bed.min_depth} if plan.sea_bed.min_depth else {}
     if prepared.notes:
         found["comment"] = "; ".join(prepared.notes)
     return found

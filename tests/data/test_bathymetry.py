@@ -244,3 +244,8 @@ def test_coarser_cells_keep_the_mean_depth(cells, tmp_path):
 def test_cells_of_the_file_are_kept_as_they_are(tmp_path):
     found = read_bathymetry(written(tmp_path / "bed.nc", positive="down"), KEEP)
     np.testing.assert_allclose(found.depth, DEPTHS, rtol=1e-6)
+
+
+def test_a_quantity_in_another_unit_is_no_sea_bed(tmp_path):
+    with pytest.raises(DataError, match="is in 'K', and a sea bed is in m"):
+        read_bathymetry(written(tmp_path / "air.nc", units="K"), KEEP)

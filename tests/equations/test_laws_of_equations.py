@@ -395,7 +395,7 @@ def test_a_negative_coefficient_is_refused(name):
             {"closures": {"advection": "u2"}},
             r"--closure advection=u2: burgers's advection has no such name\. Known are u\.",
         ),
-        ({"boundaries": {"left": "open"}}, r"--boundary open: no boundary condition 'open'\. Known are periodic"),
+        ({"boundaries": {"left": "open"}}, r"--boundary left=open: no boundary condition 'open'\. Known are periodic"),
         ({"boundaries": {"west": "wall"}}, r"--boundary west=wall: no such side\. Sides here: left, right, or all"),
         ({"boundaries": {"left": "periodic"}}, r"both are periodic, or neither is"),
     ],

@@ -99,6 +99,12 @@ def test_what_is_to_be_learned_does_not_start_at_the_truth(burgers):
     assert given.learned_numbers()["D"][0] == pytest.approx(0.3)
 
 
+def test_nothing_is_taken_from_the_file_of_another_equation(burgers):
+    path, fields = burgers
+    other = {**fields.dataset.attrs, "equation": "allen-cahn"}
+    assert completed(config_for(path, "burgers").model, other).parameters == {}
+
+
 def test_a_longer_step_than_the_stable_one_is_refused_with_the_limit(burgers):
     path, fields = burgers
     config = config_for(path, "burgers", model__solver="euler", model__parameters={"D": 0.1}, model__time_step=0.05)
@@ -128,6 +134,8 @@ REFUSED = {
     "valueless": ({"model__learn": "left", "model__boundaries": "left=wall"}, ConfigError, "no value to learn"),
     "solver": ({"model__solver": "forward-backward"}, ConfigError, "burgers takes dopri5, rk4"),
     "masks": ({"data__nan": "mask"}, ConfigError, "no missing values"),
+    "pointwise": ({"data__normalize": "pointwise"}, ConfigError, "leave data.normalize = global"),
+    "nearly": ({"model__equation": "burgers-2d"}, ConfigError, "did you mean burgers"),
     "static": ({"data__coordinates": "x"}, ConfigError, "burgers takes no static fields"),
     "other variables": ({"model__equation": "shallow-water"}, ConfigError, "has 2 dimension"),
 }

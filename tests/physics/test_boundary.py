@@ -113,7 +113,7 @@ def test_what_enters_through_one_face_leaves_through_the_other():
     ["periodic", "dirichlet:0.5", "dirichlet-ghost:-1", "neumann:0.25", "robin:0.5:2", "cauchy:0:D", "flux:k", "wall"],
 )
 def test_a_condition_reads_as_it_is_written(text):
-    assert str(parse_condition(text, PARAMETERS, "--boundary")) == text
+    assert str(parse_condition(text, PARAMETERS, "--boundary left=")) == text
 
 
 def test_a_condition_takes_the_value_of_the_parameter_that_it_names():
@@ -136,7 +136,7 @@ def test_one_side_is_stronger_than_all_and_all_is_stronger_than_the_default():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no-slip", r"--boundary no-slip: no boundary condition 'no-slip'\. Known are periodic, wall, robin"),
+        ("no-slip", r"--boundary left=no-slip: no boundary condition 'no-slip'\. Known are periodic, wall, robin"),
         ("dirichlet:1:2", r"'dirichlet' takes 1 number"),
         ("wall:1", r"'wall' takes no number"),
         ("robin:1", r"expected robin:VALUE:LENGTH"),
@@ -147,13 +147,13 @@ def test_one_side_is_stronger_than_all_and_all_is_stronger_than_the_default():
 )
 def test_a_text_that_is_no_condition_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
-        parse_condition(text, PARAMETERS, "--boundary")
+        parse_condition(text, PARAMETERS, "--boundary left=")
 
 
 @pytest.mark.parametrize("text", ["dirichlet:nan", "flux:inf", "robin:0:-inf"])
 def test_a_condition_that_is_not_finite_is_refused(text):
     with pytest.raises(ConfigError, match=text):
-        parse_condition(text, PARAMETERS, "--boundary")
+        parse_condition(text, PARAMETERS, "--boundary left=")
 
 
 @pytest.mark.parametrize(
