@@ -136,7 +136,7 @@ class ModelConfig(Section):
     closures: Pairs = {}
     """Closure to the name of a known function, such as retardation=langmuir."""
     scheme: str = ""
-    """How advection is differenced: upwind, as published, or limited, of second order."""
+    """How fluxes see the cells on both sides: upwind, as published; limited (burgers), of second order; centred (shallow-water)."""
     solver: str = "auto"
     time_step: Annotated[float, Field(gt=0)] | None = None
     """Longest step of a solver with fixed steps; none takes the stable one."""

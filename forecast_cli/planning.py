@@ -129,7 +129,8 @@ def _with_horizon(config: RunConfig, parts: Split) -> RunConfig:
     data, training = config.data, config.training
     if training.segments and data.context != 1:
         raise ConfigError(
-            f"training.segments: rollouts that start from one frame need data.context = 1, not {data.context}."
+            f"training.segments: rollouts that start from one frame need data.context = 1, not {data.context}. "
+            "Train on whole windows instead: --set 'training.segments=[]'."
         )
     if data.horizon:
         return config

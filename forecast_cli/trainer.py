@@ -194,21 +194,30 @@ class Trainer:
         """The loss of a batch, whose gradient is left in the parameters."""
         self.optimizer.zero_grad()
         loss = self._loss(self.model, batch, truth)
-        if loss.requires_grad:
+        if loss.requires_grad:  # an equation with nothing to learn has no gradient
             loss.backward()
-        # An equation may have nothing to learn; what it has must matter.
-        unused = [name.removeprefix("numbers.") for name, p in self.model.named_parameters() if p.grad is None]
-        if unused:
-            raise ConfigError(f"model.learn: nothing here depends on {', '.join(unused)}: leave it out.")
         return loss
 
-    @torch.no_grad()
     def rehearse(self) -> None:
-        """Forecast one frame, so that what cannot be is refused before anything is written."""
-        context = self.config.data.context
+        """Forecast one frame, so that what cannot be is refused before anything is written.
+
+        Raises ConfigError for a step that is too long, and for numbers to be learned on which nothing depends.
+        """
+        context, learn = self.config.data.context, self.config.model.learn
         batch = self.prepared.training.batch([0]).to(self.device)
         forcing = None if batch.forcing is None else batch.forcing[:, : context + 1]
-        self.model(batch.frames[:, :context], 1, static=batch.static, forcing=forcing)
+        with torch.set_grad_enabled(bool(learn)):
+            forecast = self.model(batch.frames[:, :context], 1, static=batch.static, forcing=forcing)
+        if not learn:
+            return
+        total = forecast.fields.sum()
+        names, parameters = zip(*self.model.named_parameters(), strict=True)
+        gradients = (
+            torch.autograd.grad(total, parameters, allow_unused=True) if total.requires_grad else [None] * len(names)
+        )
+        unused = [n.removeprefix("numbers.") for n, g in zip(names, gradients, strict=True) if g is None]
+        if unused:
+            raise ConfigError(f"model.learn: nothing here depends on {', '.join(unused)}: leave it out.")
 
     def _gradient_or_wall(self, batch: Batch, truth: Tensor) -> Tensor:
         """For a line search: where a trial leaves the finite numbers stands a high wall without a slope."""

@@ -189,6 +189,7 @@ def test_what_nothing_depends_on_cannot_be_learned(tmp_path):
     options = {"model__equation": "diffusion-sorption", "model__learn": "s_max", "data__split": "6,0,0"}
     with pytest.raises(ConfigError, match="nothing here depends on s_max"):
         trained(path, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_step_that_is_too_long_is_refused_before_anything_is_written(burgers, tmp_path):

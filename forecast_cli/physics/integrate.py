@@ -69,7 +69,6 @@ MOST_STEPS = 100_000
 """Steps from a frame to the next, at most: what asks for more has gone wrong."""
 START_STEPS = 50
 """Further steps that an adaptive solver may spend on finding its first one."""
-SOLVERS = (*STEPPERS, *ADAPTIVE)
 
 MARGIN = 0.9
 """The share of the stable step that is taken where the user leaves the choice to us."""
