@@ -116,6 +116,10 @@ class Equation:
         """A step of waves, see physics.integrate.System; ConfigError for equations of other things."""
         raise ConfigError(f"the solver forward-backward is for waves; {self.NAME} takes {', '.join(self.SOLVERS)}.")
 
+    def waves(self, state: Tensor, time_step: float, steps: int, count: int) -> Tensor | None:  # noqa: ARG002 - as above
+        """Frames of forward-backward steps by a faster way, see physics.integrate.System; None without one."""
+        return None
+
     def stable_step(self, solver: str, lower: Tensor, upper: Tensor) -> float:
         """The longest stable step of a fixed-step solver for states between `lower` and `upper`, (channel,)."""
         rate = self.rate(lower, upper)

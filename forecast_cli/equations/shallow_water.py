@@ -33,6 +33,7 @@ from torch import Tensor
 
 from forecast_cli.domain import Variable
 from forecast_cli.equations.base import ClosureKind, Equation, Output, Parameter, Parameters, Problem
+from forecast_cli.equations.wave_adjoint import Steps, waves
 from forecast_cli.errors import ConfigError
 from forecast_cli.physics.grid import Grid
 
@@ -92,8 +93,8 @@ class ShallowWater(Equation):
         return self.static
 
     def forward_backward(self, state: Tensor, time_step: float) -> Tensor:
-        """The state (batch, 3, height, width) a step later; `time_step` in s."""
-        eta, u, v = state[:, :1], state[:, 1:2], state[:, 2:]
+        """The state (batch, 3, height, width) a step later; `time_step` in s. Velocities on walls are taken as 0."""
+        eta, u, v = state[:, :1], F.pad(state[:, 1:2, :, :-1], (0, 1)), F.pad(state[:, 2:, :-1], (0, 0, 0, 1))
         dy, dx = self.grid.spacing
         u, v = self._momentum(eta, u, v, time_step)
         thickness = eta + self._depth
@@ -101,6 +102,27 @@ class ShallowWater(Equation):
         north = self._mass_flux(v[..., :-1, :], thickness[..., :-1, :], thickness[..., 1:, :])
         inflow = -F.pad(east, (1, 1)).diff(dim=-1) / dx - F.pad(north, (0, 0, 1, 1)).diff(dim=-2) / dy
         return torch.cat([eta + time_step * inflow, u, v], dim=1)
+
+    def waves(self, state: Tensor, time_step: float, steps: int, count: int) -> Tensor | None:
+        """The same by in-place steps with an adjoint of their own; None where more is learned than depth and gravity."""
+        numbers = {name: value for name, value in self.parameters.items() if name != "gravity"}
+        if not isinstance(self.closures["transport"], str) or any(isinstance(n, Tensor) for n in numbers.values()):
+            return None
+        if state.device.type == "meta":
+            return None
+        f0, beta, friction = (float(numbers[name]) for name in ("coriolis", "beta", "friction"))
+        dy, dx = self.grid.spacing
+        rotation = None
+        if f0 or beta:
+            centre = self._rows(state)
+            rotation = f0 + beta * centre, f0 + beta * (centre[:-1] + dy / 2)
+        plan = Steps((dy, dx), time_step, steps, count, self.scheme, friction, rotation)
+        return waves(state, self._depth, self.parameters["gravity"], plan)
+
+    def _rows(self, like: Tensor) -> Tensor:
+        """y at the centres, (height, 1)."""
+        row = torch.arange(self.grid.shape[0], dtype=like.dtype, device=like.device).view(-1, 1)
+        return (self.grid.axes[0].first or 0.0) + self.grid.spacing[0] * row
 
     def _momentum(self, eta: Tensor, u: Tensor, v: Tensor, dt: float) -> tuple[Tensor, Tensor]:
         """Velocities a step later; 0 on the walls.
@@ -114,8 +136,7 @@ class ShallowWater(Equation):
         gravity, friction = self.parameters["gravity"], self.parameters["friction"]
         force_x = F.pad(-gravity / dx * eta.diff(dim=-1), (0, 1)) - friction * u
         force_y = F.pad(-gravity / dy * eta.diff(dim=-2), (0, 0, 0, 1)) - friction * v
-        row = torch.arange(self.grid.shape[0], dtype=eta.dtype, device=eta.device).view(-1, 1)
-        centre = (self.grid.axes[0].first or 0.0) + dy * row
+        centre = self._rows(eta)
         f0, beta = self.parameters["coriolis"], self.parameters["beta"]
         # On the east faces v of the cells on both sides, on their south and north faces; likewise u on north faces.
         v_half, u_half = v + dt / 2 * force_y, u + dt / 2 * force_x

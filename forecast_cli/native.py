@@ -1,0 +1,65 @@
+"""Loops in C for one core, compiled by the machine's own compiler the first time that they are wanted.
+
+Where there is no compiler, or FORECAST_NATIVE=0, `load` gives None, and the caller does the same with torch.
+A library is kept under its source, compiler and processor in FORECAST_CACHE (else XDG_CACHE_HOME/forecast, else
+~/.cache/forecast), so that a folder that many machines share never serves one the code of another.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+FLAGS = ("-O3", "-march=native", "-std=c99", "-fPIC", "-shared")
+
+
+@functools.cache
+def load(source: Path) -> ctypes.CDLL | None:
+    """The library of a C file; None where it cannot be had."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None or os.environ.get("FORECAST_NATIVE") == "0":
+        return None
+    key = hashlib.sha256(f"{source.read_text()}{compiler}{FLAGS}{_processor()}".encode()).hexdigest()[:16]
+    for folder in _folders():
+        library = folder / f"{source.stem}-{key}.so"
+        try:
+            if not library.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                _compile(compiler, source, library)
+            return ctypes.CDLL(str(library))
+        except (OSError, subprocess.SubprocessError):
+            continue  # a read-only home, a folder whose programs may not run, or a compiler that does not work
+    return None
+
+
+def _folders() -> list[Path]:
+    cache = os.environ.get("FORECAST_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "forecast"
+    return [Path(cache) if cache else home, Path(tempfile.gettempdir()) / f"forecast-{os.getuid()}"]
+
+
+def _compile(compiler: str, source: Path, library: Path) -> None:
+    """Compile beside the final name, which is taken when the library is whole: processes may race."""
+    partial = library.with_name(f"{library.name}.{os.getpid()}.partial")
+    try:
+        subprocess.run(
+            [compiler, *FLAGS, str(source), "-o", str(partial)], check=True, capture_output=True, timeout=120
+        )
+        partial.replace(library)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _processor() -> str:
+    """What tells processors apart whose native code differs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("ascii", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    kinds = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    return f"{platform.machine()}{platform.processor()}{sorted(kinds)}"
