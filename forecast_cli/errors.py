@@ -35,6 +35,12 @@ class DivergedError(ForecastError):
     exit_code = 5
 
 
+class Untrustworthy(ForecastError):
+    """A result that was written, and says itself why it should not be trusted."""
+
+    exit_code = 6
+
+
 class OutputError(ForecastError):
     """A result that could not be written."""
 

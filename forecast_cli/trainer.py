@@ -9,13 +9,10 @@ import io
 import logging
 import math
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -45,6 +42,7 @@ from forecast_cli.objective import (
     weighted_loss,
 )
 from forecast_cli.planning import Prepared, prepare
+from forecast_cli.signals import stop_at_signals
 
 WALL = 1e6
 """What a line search sees in the place of a loss that is no number; a loss of 1 is as bad as forecasting the mean."""
@@ -431,25 +429,6 @@ def described_parts(prepared: Prepared) -> dict[str, Any]:
             first, last = times.values[part.frames[0]], times.values[part.frames[-1]]
             described[name] = {"times": [show(first), show(last)], "samples": [part.samples.start, part.samples.stop]}
     return described
-
-
-@contextmanager
-def stop_at_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT and SIGTERM only raise a flag; a second signal ends the process at once."""
-    flagged: list[int] = []
-
-    def handler(number: int, _: FrameType | None) -> None:
-        if flagged:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        flagged.append(number)
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(flagged)
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _claim(run: Path, *, resume: str, overwrite: bool) -> bool:

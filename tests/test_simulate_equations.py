@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from forecast_cli.data.fields import open_fields
+from forecast_cli.data.noise import parse_noise
 from forecast_cli.equations import PROBLEMS
 from forecast_cli.errors import ConfigError
-from forecast_cli.simulate.noise import parse_noise
 
 SMALL = {
     "burgers": ("--grid", "12"),

@@ -10,14 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from forecast_cli import __version__
-from forecast_cli.cli import evaluate, info, plot, rollout, simulate, train
+from forecast_cli.cli import evaluate, info, invert_topography, plot, rollout, simulate, train
 from forecast_cli.errors import ForecastError
 
 __all__ = ["app", "main"]
 
 EPILOG = (
     "Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 unsuitable data, 4 incompatible run, 5 diverged, "
-    "7 could not write, 8 out of memory, 75 stopped cleanly: run again with --resume auto."
+    "6 written but not to be trusted, 7 could not write, 8 out of memory, 75 stopped cleanly: run again with --resume auto."
 )
 
 
@@ -81,6 +81,7 @@ app.command("info")(info.info)
 app.command("train")(train.train)
 app.command("rollout")(rollout.rollout)
 app.command("evaluate")(evaluate.evaluate)
+app.command("invert-topography")(invert_topography.invert_topography)
 app.command("plot")(plot.plot)
 simulations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Simulate a data set to train on.")
 simulations.command("navier-stokes")(simulate.navier_stokes)

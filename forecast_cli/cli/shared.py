@@ -105,28 +105,59 @@ def print_json(content: Any) -> None:
 
 
 @contextmanager
-def progress_line(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Report (done, in all) with rate and time left: a bar on a terminal, else a plain line every 30 seconds."""
+def progress_line(what: str, unit: str) -> Iterator[Callable[..., None]]:
+    """Report (done, in all[, what is being done]) with rate and time left: a bar on a terminal, else a plain line every 30 seconds."""
     started = last = time.monotonic()
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+            def drawn(done: int, total: int, doing: str = what) -> None:
+                bar.update(task, completed=done, total=total, description=doing)
+
+            yield drawn
         return
 
-    def plain(done: int, total: int) -> None:
+    def plain(done: int, total: int, doing: str = what) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last > 30:
             last = now
             left = (now - started) / max(done, 1) * (total - done)
-            say(f"{what}: {done} of {total} {unit}, {duration(left)} left")
+            say(f"{doing}: {done} of {total} {unit}, {duration(left)} left")
 
     yield plain
+
+
+def seconds_of(text: str, option: str) -> float:
+    """'HH:MM:SS', 'MM:SS' or seconds as seconds. Raises ConfigError."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or not sum(parts) > 0:
+        raise ConfigError(f"{option} {text}: expected HH:MM:SS.")
+    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
+
+
+def dtype_of(name: str) -> Any:
+    """The torch dtype called float32 or float64. Raises ConfigError for others."""
+    import torch
+
+    kinds = {"float32": torch.float32, "float64": torch.float64}
+    if name not in kinds:
+        raise ConfigError(f"--dtype {name}: expected {' or '.join(kinds)}.")
+    return kinds[name]
 
 
 def duration(seconds: float) -> str:

@@ -40,7 +40,7 @@ def navier_stokes(
         viscosity,
         time_step,
         seed,
-        dtype=_dtype(dtype),
+        dtype=shared.dtype_of(dtype),
         device=resolve_device(device),
     )
     with shared.progress_line("simulating", "samples") as progress:
@@ -208,10 +208,10 @@ def _simulate(
     **options: Any,
 ) -> None:
     """Make the plan, carry it out, and tell of it; `options` are the plan's, None for its defaults."""
+    from forecast_cli.data.noise import parse_noise
     from forecast_cli.devices import resolve_device
     from forecast_cli.equations import PROBLEMS
     from forecast_cli.simulate.finite_volumes import Plan, simulate
-    from forecast_cli.simulate.noise import parse_noise
 
     problem = PROBLEMS[name]
     names = [variable.name for variable in problem.equation.VARIABLES]
@@ -220,7 +220,7 @@ def _simulate(
         grid=_cells(grid, len(problem.cells)),
         parameters=shared.numbers(param, "--param"),
         noise=parse_noise(noise, names) if noise else {},
-        dtype=_dtype(dtype),
+        dtype=shared.dtype_of(dtype),
         device=resolve_device(device),
         **{key: value for key, value in options.items() if value is not None},
     )
@@ -251,12 +251,3 @@ def _cells(text: str | None, dimensions: int) -> tuple[int, ...] | None:
     except ValueError as error:
         raise ConfigError(f"--grid {text}: expected a number of cells such as 49, or 32x48.") from error
     return cells * dimensions if len(cells) == 1 else cells
-
-
-def _dtype(name: str) -> Any:
-    import torch
-
-    kinds = {"float32": torch.float32, "float64": torch.float64}
-    if name not in kinds:
-        raise ConfigError(f"--dtype {name}: expected {' or '.join(kinds)}.")
-    return kinds[name]

@@ -12,13 +12,13 @@ import xarray as xr
 from torch import Tensor
 
 from forecast_cli.data.bathymetry import Bathymetry, read_bathymetry
+from forecast_cli.data.noise import Noise, with_noise
 from forecast_cli.data.output import FieldType, Writer, open_writer, refuse_overwrite
 from forecast_cli.equations import PROBLEMS, Equation, Problem
 from forecast_cli.equations.shallow_water import TOPOGRAPHIES, named_depth
 from forecast_cli.errors import ConfigError, DivergedError
 from forecast_cli.physics.grid import Grid
 from forecast_cli.physics.integrate import ADAPTIVE, Solver, frames, stable_steps, steps_of
-from forecast_cli.simulate.noise import Noise, with_noise
 
 MORE_STEPS = 50
 """Adaptive steps that a solution may take, in units of the fixed ones that would be stable at its start."""

@@ -1,0 +1,101 @@
+"""The way down: L-BFGS that says where it stands, stops when asked, and knows when further steps mean nothing."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import minimize
+
+from forecast_cli.inversion.misfit import Objective
+
+MEMORY = 20
+WINDOW = 10
+CALM = 0.002
+"""At rest: WINDOW iterations lower the objective by less than this for each unknown: in the mean they move it by 0.06 of its deviation."""
+
+
+@dataclass(eq=False)
+class Descent:
+    """Where a descent has come to. values, chi2: the objective and the sum of squared
+    residuals, at the start and after each iteration."""
+
+    x: np.ndarray
+    values: list[float] = field(default_factory=list)
+    chi2: list[float] = field(default_factory=list)
+    converged: bool = False
+    stopped: bool = False
+
+    @property
+    def iterations(self) -> int:
+        return max(0, len(self.values) - 1)
+
+
+class _Enough(Exception):
+    pass
+
+
+def descend(
+    objective: Objective,
+    descent: Descent,
+    *,
+    iterations: int,
+    stop: Callable[[], bool],
+    report: Callable[[Descent], None],
+    change: np.ndarray | None = None,
+    softened: float = 1.0,
+) -> Descent:
+    """Up to `iterations` more from where `descent` stands, in place; `stop` is asked before every evaluation.
+
+    change: P of the unknowns x = P y in which to go, symmetric; with P the root of the posterior covariance every direction counts alike.
+    softened: factor of the noise in the objective, which chi2 is cleared of.
+    """
+    descent.converged = descent.stopped = False
+    best, steepness = (math.inf, descent.x), math.inf
+    first = len(descent.values)
+
+    def evaluated(y: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best, steepness
+        if stop():
+            raise _Enough
+        x = y if change is None else change @ y
+        value, gradient = objective(x)
+        gradient = gradient if change is None else change @ gradient
+        if value < best[0]:
+            best, steepness = (value, x.copy()), float((gradient**2).sum())
+        if len(descent.values) == first:
+            record()
+        return value, gradient
+
+    def record() -> None:
+        descent.values.append(best[0])
+        descent.chi2.append(softened**2 * (2 * best[0] - float((best[1] ** 2).sum())))
+        descent.x = best[1]
+
+    def after(_: np.ndarray) -> None:
+        record()
+        report(descent)
+        if len(descent.values) - first > WINDOW and descent.values[-1 - WINDOW] - best[0] < CALM * len(descent.x):
+            descent.converged = True
+            raise _Enough
+
+    y = descent.x if change is None else np.linalg.solve(change, descent.x)
+    options = {
+        "maxcor": MEMORY,
+        "maxiter": iterations,
+        "maxfun": 20 * iterations,
+        "ftol": 0.0,
+        "gtol": 0.0,
+        "maxls": 40,
+    }
+    try:
+        minimize(evaluated, y, jac=True, method="L-BFGS-B", callback=after, options=options)
+    except _Enough:
+        descent.stopped = not descent.converged
+    else:
+        # The prior alone curves the objective by 1, so that no more than this is left to be gained; or rounding hides it.
+        since = descent.values[first:]
+        rounding = len(since) > WINDOW and since[-1 - WINDOW] - since[-1] < 1e-9 * since[-1]
+        descent.converged = steepness / 2 < CALM * len(descent.x) or rounding
+    descent.x = best[1]
+    return descent
