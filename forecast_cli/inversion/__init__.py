@@ -30,8 +30,9 @@ from forecast_cli.inversion.physics import Forward, Physics, settle
 from forecast_cli.inversion.uncertainty import (
     DENSE,
     Posterior,
+    curvature_of,
     dense_posterior,
-    likeliest_spread,
+    likeliest_prior,
     sampled_posterior,
 )
 from forecast_cli.inversion.verdict import Verdict, judge
@@ -44,14 +45,16 @@ SOFT_SHARE = 0.2
 """Share of the iterations that each of these may take."""
 SMOOTH_SPREAD, SPREADS = 0.15, (0.01, 1.5)
 """Spread of the smooth prior before the data have chosen theirs, and between which."""
-LENGTH = 1 / 16
-"""Correlation length of the smooth prior, as a share of the basin's shorter side."""
+LENGTHS = (1 / 16, 1 / 32, 1 / 8, 1 / 4, 1 / 2)
+"""Correlation lengths that the data choose the smooth prior's from, as shares of the basin's shorter side; the first to start with."""
 REFITS = 3
 """Times that the noise of data that do not say theirs is judged again from what the fit leaves."""
 TOO_LARGE = 0.5
 """An estimate is kept where the residuals have at least this share of it."""
 MEMBERS, MEMBER_ITERATIONS = 16, 40
 """Of an ensemble: fits to waves and priors with further noise."""
+DIRECTIONS = 3
+"""In which the gradient is checked."""
 UNCERTAINTIES = ("gauss-newton", "ensemble", "none")
 
 
@@ -188,8 +191,9 @@ class _Work:
             linear = guess.of_continuity(observed, constant, upwind=forward.settled["scheme"] == "upwind")
             if linear is not None and self._is_better(linear, constant):
                 start, self.origin = linear, "least squares of continuity"
-        self.smooth_length = self._length()
-        amplitudes = white() if self.smooth_length is None else smooth(observed.grid, self.smooth_length, SMOOTH_SPREAD)
+        self.lengths = self._lengths()
+        self.length = self.lengths[0] if self.lengths else None
+        amplitudes = white() if self.length is None else smooth(observed.grid, self.length, SMOOTH_SPREAD)
         depths = Depths.around(centre, forward.lower, forward.upper, amplitudes)
         if before is not None:
             start, self.origin = before, "where the earlier run had come to"
@@ -199,7 +203,7 @@ class _Work:
             x[: start.size] = depths.unknowns(start).ravel()
         self.descent, self.initial, self.resumed = Descent(x), self.objective.depth(x), before is not None
         self.taylor = taylor_order(self.objective, x, np.random.default_rng([plan.seed, 1]))
-        said = "white" if self.smooth_length is None else f"smooth over {self.smooth_length:.4g} m"
+        said = "white" if self.length is None else f"smooth over {self.length:.4g} m"
         self.reporter.say(
             f"depth between {forward.lower:.4g} and {forward.upper:.4g} m, prior {said}; start: {self.origin}"
         )
@@ -227,14 +231,14 @@ class _Work:
             channels,
         )
 
-    def _length(self) -> float | None:
-        """The correlation length of the prior [m]; None for a white one, which is for waves that are seen in most cells."""
+    def _lengths(self) -> tuple[float, ...]:
+        """Correlation lengths of the prior to choose from [m]; none for a white one, which is for waves that are seen in most cells."""
         kind, _, length = self.inversion.prior.partition(":")
         if kind == "white" or (kind == "auto" and self.observed.is_dense):
-            return None
+            return ()
         sides = [axis.size * (axis.spacing or 0.0) for axis in self.observed.grid.axes]
         if not length:
-            return LENGTH * min(sides)
+            return tuple(share * min(sides) for share in LENGTHS)
         try:
             value = float(length)
         except ValueError:
@@ -243,7 +247,7 @@ class _Work:
             raise ConfigError(
                 f"--prior {self.inversion.prior}: expected a length in metres, between 0 and the basin's {max(sides):g}."
             )
-        return value
+        return (value,)
 
     def _is_better(self, depth: np.ndarray, constant: float) -> bool:
         """Whether a first guess explains the waves better than a constant does."""
@@ -278,7 +282,7 @@ class _Work:
 
     def fit(self) -> None:
         """Down to the best depth, then how sure it is."""
-        sparse = self.smooth_length is not None
+        sparse = bool(self.lengths)
         if sparse and not self.resumed:
             for factor in SOFTENED:
                 softened = replace(self.misfit, deviation=factor * self.misfit.deviation)
@@ -288,7 +292,7 @@ class _Work:
         small = self.observed.grid.shape[0] * self.observed.grid.shape[1] <= DENSE
         if sparse and small:
             self._descend(self.objective, self._left // 2, 1.0)
-            self._choose_spread()
+            self._choose_prior()
         else:
             self._descend(self.objective, self._left, 1.0)
         for _ in range(REFITS if self.estimated else 0):
@@ -326,28 +330,23 @@ class _Work:
             softened=softened,
         )
 
-    def _choose_spread(self) -> None:
-        """The spread of the smooth prior under which the data are likeliest, then down again, every direction counting alike."""
-        if self.descent.stopped:
-            return
-        self.posterior = dense_posterior(self.objective, self.descent.x, stop=self.stop)
-        if self.posterior is None:
+    def _choose_prior(self) -> None:
+        """The smooth prior under which the data are likeliest, then down again, every direction counting alike."""
+        curvature = None if self.descent.stopped else curvature_of(self.objective, self.descent.x, self.stop)
+        if curvature is None:
             self.descent.stopped = True
             return
-        present = SMOOTH_SPREAD
-        factor = likeliest_spread(self.posterior, self.descent.x, SPREADS[0] / present, SPREADS[1] / present)
-        amplitudes = factor * np.asarray(self.objective.depths.amplitudes)
-        self.objective = replace(self.objective, depths=replace(self.objective.depths, amplitudes=amplitudes))
-        self.reporter.say(
-            f"prior: deviations of {present * factor:.3g} in the logarithm of the depth's odds, likeliest by the data"
+        depth = self.objective.depth(self.descent.x)
+        priors = [smooth(self.observed.grid, length, 1.0) for length in self.lengths]
+        chosen, spread = likeliest_prior(self.objective, self.descent.x, curvature, priors, SPREADS)
+        self.objective = replace(
+            self.objective, depths=replace(self.objective.depths, amplitudes=spread * priors[chosen])
         )
-        cells = self.initial.size
-        x = self.descent.x.copy()
-        x[:cells] /= factor
-        modes, spectrum = self.posterior.modes, factor**2 * self.posterior.spectrum
-        self.posterior = replace(self.posterior, spectrum=spectrum, root=(modes / np.sqrt(1 + spectrum)) @ modes.T)
-        self.descent.x = x
-        self._descend(self.objective, self._left, 1.0, self._root())
+        self.length = self.lengths[chosen]
+        self.reporter.say(f"prior likeliest by the data: smooth over {self.length:.4g} m, spread {spread:.3g}")
+        self.descent.x = np.concatenate([self.objective.depths.unknowns(depth).ravel(), self.descent.x[depth.size :]])
+        self.posterior = dense_posterior(self.objective, self.descent.x, curvature)
+        self._descend(self.objective, self._left, 1.0, self.posterior.root)
 
     def _quieter(self) -> bool:
         """Whether the residuals show an estimated noise to be too large; it is then lowered to theirs."""
@@ -378,7 +377,8 @@ class _Work:
         if kind == "ensemble":
             found = self._ensemble()
         elif small:
-            found = dense_posterior(self.objective, x, stop=self.stop)
+            curvature = curvature_of(self.objective, x, self.stop)
+            found = None if curvature is None else dense_posterior(self.objective, x, curvature)
         else:
 
             def report(done: int, total: int) -> None:
@@ -422,8 +422,7 @@ class _Work:
             self.reporter.step("uncertainty", member + 1, MEMBERS, "members")
         deviation = np.std([depth for depth, _ in drawn], axis=0, ddof=1)
         numbers = np.std([numbers for _, numbers in drawn], axis=0, ddof=1)
-        nothing = np.zeros(0)
-        return Posterior(deviation, numbers, self._used, None, nothing, nothing)
+        return Posterior(deviation, numbers, self._used)
 
     def _residual(self) -> np.ndarray:
         """(sample, time, channel, height, width) in standard deviations, NaN where nobody looked."""
@@ -502,9 +501,9 @@ class _Work:
             "min_depth": forward.lower,
             "max_depth": forward.upper,
         }
-        found["prior"] = "white" if self.smooth_length is None else "smooth"
-        if self.smooth_length is not None:
-            found["prior_length"] = self.smooth_length
+        found["prior"] = "white" if self.length is None else "smooth"
+        if self.length is not None:
+            found["prior_length"] = self.length
         found |= {
             "start": self.origin,
             "soundings": len(self.soundings.depth),
@@ -526,23 +525,24 @@ class _Work:
 
 
 def taylor_order(objective: Objective, x: np.ndarray, generator: np.random.Generator) -> float:
-    """The order at which J(x + e d) - J(x) - e grad J . d falls with e along a random d: 2 where the gradient is exact.
+    """The order at which J(x + e d) - J(x) - e grad J . d falls with e along random d: 2 where the gradient is exact.
 
-    e is such that the remainder is about a thousandth of J, then halved twice.
+    Remainders of DIRECTIONS directions are added, e halved twice. It starts where they are a millionth of J (a thousandth in float32),
+    above rounding and below the next order.
     """
-    direction = generator.standard_normal(len(x))
+    directions = generator.standard_normal((DIRECTIONS, len(x)))
     value, gradient = objective(x)
-    slope = float(gradient @ direction)
+    wanted = (1e-6 if objective.misfit.start.dtype == torch.float64 else 1e-3) * value
 
     def remainder(size: float) -> float:
-        return abs(objective(x + size * direction)[0] - value - size * slope)
+        return sum(abs(objective(x + size * d)[0] - value - size * float(gradient @ d)) for d in directions)
 
-    size = 1e-2
-    for _ in range(4):
+    size = 1e-3
+    for _ in range(3):
         found = remainder(size)
-        size *= float(np.clip(math.sqrt(1e-3 * value / max(found, 1e-300)), 1e-2, 30)) if math.isfinite(found) else 0.1
+        size *= float(np.clip(math.sqrt(wanted / max(found, 1e-300)), 1e-3, 1e3)) if math.isfinite(found) else 0.1
     sizes = size * np.array([1.0, 0.5, 0.25])
-    remainders = [max(remainder(s), 1e-300) for s in sizes]
+    remainders = [max(remainder(each), 1e-300) for each in sizes]
     objective.set_numbers(x)
     return float(np.polyfit(np.log(sizes), np.log(remainders), 1)[0])
 

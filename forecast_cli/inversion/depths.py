@@ -1,6 +1,6 @@
 """From independent unknowns to a depth that keeps its bounds and is as smooth as its prior says."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import dctn, idctn
@@ -51,17 +51,18 @@ class Depths:
         found: np.ndarray = idctn(self.amplitudes * dctn(x, norm="ortho"), norm="ortho")
         return found
 
-    def unknowns(self, depth: np.ndarray) -> np.ndarray:
-        """The x of a depth (height, width) [m]: the inverse, where the prior allows it."""
-        z = replace(self.around(depth, self.lower, self.upper, 1.0)).centre - self.centre
+    def unsmoothed(self, z: np.ndarray) -> np.ndarray:
+        """S^-1 z; modes that the prior holds to be a thousand times smaller than others are left out."""
         if isinstance(self.amplitudes, float):
             return z / self.amplitudes
-        # Modes that the prior holds to be tiny stay 0.
-        modes, least = dctn(z, norm="ortho"), 1e-3 * self.amplitudes.max()
-        found: np.ndarray = idctn(
-            np.where(self.amplitudes > least, modes / self.amplitudes.clip(least), 0), norm="ortho"
-        )
+        least = 1e-3 * self.amplitudes.max()
+        inverse = np.where(self.amplitudes > least, 1 / self.amplitudes.clip(least), 0)
+        found: np.ndarray = idctn(inverse * dctn(z, norm="ortho"), norm="ortho")
         return found
+
+    def unknowns(self, depth: np.ndarray) -> np.ndarray:
+        """The x of a depth (height, width) [m]: the inverse, as far as the prior allows it."""
+        return self.unsmoothed(self.around(depth, self.lower, self.upper, 1.0).centre - self.centre)
 
     def _z(self, x: np.ndarray) -> np.ndarray:
         return self.centre + self.smoothed(x)

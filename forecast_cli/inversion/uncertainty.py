@@ -6,14 +6,15 @@ N(0, (A + 1)^-1) are drawn, each the solution of (A + 1) x = J^T e + e' for stan
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
+from forecast_cli.inversion.depths import Depths
 from forecast_cli.inversion.misfit import FREEDOM, Objective
 
 DENSE = 1600
@@ -31,45 +32,89 @@ class Posterior:
     """deviation: standard deviation of the depth (height, width) [m]. numbers: of the logarithms of the free numbers.
 
     determined: how many unknowns the data rather than the prior determine. root: (A + 1)^-1/2, symmetric; None where it is not known.
-    spectrum: eigenvalues of A, and modes their eigenvectors, as columns; empty where they are not known.
     """
 
     deviation: np.ndarray
     numbers: np.ndarray
     determined: float
-    root: np.ndarray | None
-    spectrum: np.ndarray
-    modes: np.ndarray
+    root: np.ndarray | None = None
 
 
-def dense_posterior(
-    objective: Objective, x: np.ndarray, *, stop: Callable[[], bool] = lambda: False
-) -> Posterior | None:
-    """The posterior from the whole curvature, see DENSE; None if stopped on the way."""
+def curvature_of(objective: Objective, x: np.ndarray, stop: Callable[[], bool]) -> np.ndarray | None:
+    """The curvature of the misfit in z, see Depths, and in the free numbers, (cells + numbers) squared; None if stopped on the way."""
     curvature = _curvature(objective, x, stop)
     if curvature is None:
         return None
     cells = math.prod(objective.shape)
-    slope = objective.depths.slope(x[:cells].reshape(objective.shape)).ravel()
     curvature[np.arange(cells), np.arange(cells)] += objective.soundings.weights(objective.shape).ravel()
-    scale = np.concatenate([slope, np.full(len(objective.free), FREEDOM)])
+    scale = _scale(objective, x)
+    found: np.ndarray = scale[:, None] * curvature * scale
+    return found
 
-    def smoothed(rows: np.ndarray) -> np.ndarray:
-        """S on the cells of each row."""
-        found = rows.copy()
-        for row in found:
-            row[:cells] = objective.depths.smoothed(row[:cells].reshape(objective.shape)).ravel()
-        return found
 
-    a = smoothed(smoothed(scale[:, None] * curvature * scale).T)
+def _scale(objective: Objective, x: np.ndarray) -> np.ndarray:
+    """d(depth)/dz of each cell, and that of each free number's logarithm."""
+    cells = math.prod(objective.shape)
+    slope = objective.depths.slope(x[:cells].reshape(objective.shape)).ravel()
+    return np.concatenate([slope, np.full(len(objective.free), FREEDOM)])
+
+
+def _smoothed(rows: np.ndarray, depths: Depths, shape: tuple[int, ...]) -> np.ndarray:
+    """S on the cells of each row."""
+    cells, found = math.prod(shape), rows.copy()
+    for row in found:
+        row[:cells] = depths.smoothed(row[:cells].reshape(shape)).ravel()
+    return found
+
+
+def _spectrum(curvature: np.ndarray, depths: Depths, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues of A, and their eigenvectors as columns."""
+    a = _smoothed(_smoothed(curvature, depths, shape).T, depths, shape)
     spectrum, modes = np.linalg.eigh((a + a.T) / 2)
-    spectrum = spectrum.clip(min=0)
-    there = smoothed(modes.T) * scale
+    return spectrum.clip(min=0), modes
+
+
+def dense_posterior(objective: Objective, x: np.ndarray, curvature: np.ndarray) -> Posterior:
+    """The posterior from the whole curvature, as `curvature_of` gives it."""
+    cells = math.prod(objective.shape)
+    spectrum, modes = _spectrum(curvature, objective.depths, objective.shape)
+    there = _smoothed(modes.T.copy(), objective.depths, objective.shape) * _scale(objective, x)
     variance = (there**2 / (1 + spectrum)[:, None]).sum(axis=0)
     root = (modes / np.sqrt(1 + spectrum)) @ modes.T
     determined = float((spectrum / (1 + spectrum)).sum())
-    deviation = np.sqrt(variance[:cells]).reshape(objective.shape)
-    return Posterior(deviation, np.sqrt(variance[cells:]), determined, root, spectrum, modes)
+    return Posterior(np.sqrt(variance[:cells]).reshape(objective.shape), np.sqrt(variance[cells:]), determined, root)
+
+
+def likeliest_prior(
+    objective: Objective,
+    x: np.ndarray,
+    curvature: np.ndarray,
+    priors: Sequence[np.ndarray],
+    spreads: tuple[float, float],
+) -> tuple[int, float]:
+    """Which of some priors, and which spread of it, makes the data most probable, in the linear approximation at x.
+
+    priors: amplitudes at a spread of 1. With A = S C S, C the curvature in z, and b = S (C z - g), g being the misfit's gradient in z, the
+    logarithm of the evidence is half of b (A + 1)^-1 b - log det (A + 1).
+    Source: MacKay (1992), Neural Computation 4, 415-447.
+    """
+    shape, cells = objective.shape, math.prod(objective.shape)
+    _, gradient = objective(x)
+    of_z = objective.depths.unsmoothed((gradient - x)[:cells].reshape(shape)).ravel()
+    inner = curvature[:cells, :cells]
+    pull = inner @ objective.depths.smoothed(x[:cells].reshape(shape)).ravel() - of_z
+    factors = np.geomspace(*spreads, 121)
+    best = (-math.inf, 0, 1.0)
+    for number, amplitudes in enumerate(priors):
+        depths = replace(objective.depths, amplitudes=amplitudes)
+        spectrum, modes = _spectrum(inner, depths, shape)
+        squares = (modes.T @ depths.smoothed(pull.reshape(shape)).ravel()) ** 2
+        grown = 1 + factors[:, None] ** 2 * spectrum
+        evidence = (factors[:, None] ** 2 * squares / grown - np.log(grown)).sum(axis=1) / 2
+        at = int(np.argmax(evidence))
+        if evidence[at] > best[0]:
+            best = (float(evidence[at]), number, float(factors[at]))
+    return best[1], best[2]
 
 
 @torch.no_grad()
@@ -153,8 +198,7 @@ def sampled_posterior(
     variance = uniform_filter((shifts**2).mean(axis=0), POOLED, mode="nearest")
     numbers = FREEDOM * np.sqrt(np.mean([d[cells:] ** 2 for d in drawn], axis=0))
     determined = len(x) - float(np.mean([(d**2).sum() for d in drawn]))
-    nothing = np.zeros(0)
-    return Posterior(np.sqrt(variance), numbers, max(0.0, determined), None, nothing, nothing)
+    return Posterior(np.sqrt(variance), numbers, max(0.0, determined))
 
 
 class _Linear:
@@ -213,17 +257,3 @@ def _solved(linear: _Linear, right: np.ndarray, stop: Callable[[], bool]) -> np.
         size, last = float(residual @ residual), size
         direction = residual + size / last * direction
     return x
-
-
-def likeliest_spread(posterior: Posterior, x: np.ndarray, least: float, most: float) -> float:
-    """The factor of the prior's spread under which the data are most probable, among those between `least` and `most`.
-
-    x: the best unknowns at the present spread. With A = modes spectrum modes^T and b = (A + 1) x, the evidence for a factor t is
-    exp(sum of t^2 b^2 / (2 (1 + t^2 spectrum)) - log(1 + t^2 spectrum) / 2), in the linear approximation.
-    Source: MacKay (1992), Neural Computation 4, 415-447.
-    """
-    squares = ((1 + posterior.spectrum) * (posterior.modes.T @ x)) ** 2
-    factors = np.exp(np.linspace(np.log(least), np.log(most), 241))
-    grown = 1 + factors[:, None] ** 2 * posterior.spectrum
-    evidence = (factors[:, None] ** 2 * squares / grown - np.log(grown)).sum(axis=1)
-    return float(factors[int(np.argmax(evidence))])
