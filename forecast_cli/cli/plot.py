@@ -20,6 +20,7 @@ PICTURES = {
     "closures": ("closures",),
     "scores": ("scores", "spectra"),
     "forecast": ("fields", "animation"),
+    "topography": ("topography", "fields", "animation"),
     "data": ("fields", "animation"),
 }
 """What can be drawn of each kind of file; the first is drawn unless another is asked for."""
@@ -28,11 +29,18 @@ FILM_FRAMES = 120
 
 
 def plot(
-    file: Annotated[str, typer.Argument(help="Scores, a forecast, a run directory, its closures.nc, or a data file.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="Scores, a forecast, a run directory, its closures.nc, an inferred sea bed, or a data file."
+        ),
+    ],
     output: shared.Output,
     what: Annotated[
         str | None,
-        typer.Option(help="fields, animation, scores, spectra, training or closures. [default: what suits the file]"),
+        typer.Option(
+            help="fields, animation, scores, spectra, training, closures or topography. [default: what suits the file]"
+        ),
     ] = None,
     truth: Annotated[
         list[str] | None, typer.Option("--truth", help="For a forecast: the truth, to draw truth, forecast and error.")
@@ -66,6 +74,9 @@ def plot(
     elif kind == "closures":
         with open_written(Path(file)) as dataset:
             plots.plot_closures(dataset, output, overwrite=overwrite)
+    elif what == "topography":
+        with open_written(Path(file)) as dataset:
+            plots.plot_topography(dataset, output, overwrite=overwrite)
     elif kind == "scores":
         _plot_scores(file, output, what, lead, overwrite)
     else:

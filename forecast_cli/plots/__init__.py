@@ -3,6 +3,7 @@
 from forecast_cli.plots.closures import plot_closures
 from forecast_cli.plots.curves import plot_scores, plot_spectra, plot_training
 from forecast_cli.plots.maps import Picture, animate, of_fields, of_forecast, plot_fields
+from forecast_cli.plots.topography import plot_topography
 
 __all__ = [
     "Picture",
@@ -13,5 +14,6 @@ __all__ = [
     "plot_fields",
     "plot_scores",
     "plot_spectra",
+    "plot_topography",
     "plot_training",
 ]

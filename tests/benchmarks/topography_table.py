@@ -182,7 +182,8 @@ def measured(name: str, row: Row) -> str:
         frames = "" if "--frames" in row.simulate else f"--frames {steps // every * every + 1}"
         made = f"fine_{waves}" if row.finer > 1 else waves
         run(
-            f"simulate shallow-water --grid {cells}x{cells} {BEDS[row.bed]} {frames} {row.simulate} --every {every} {noise} --seed {seed} --dtype float64 --overwrite -o {made}"
+            f"simulate shallow-water --grid {cells}x{cells} {BEDS[row.bed]} {frames} {row.simulate} --every {every} {noise} "
+            f"--seed {seed} --dtype float64 --overwrite -o {made}"
         )
         if row.finer > 1:
             coarsened(made, waves, row.noise, seed)
