@@ -19,7 +19,7 @@ setup: .venv/installed  ## install into .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup  ## train, roll out and score on simulated and real fields and on an equation; pictures in demo_output
+demo: setup  ## forecasts of simulated and real fields, an equation, a sea bed; pictures in demo_output
 	rm -rf $(OUT) && mkdir $(OUT)
 	#
 	# 1. Simulated turbulence: 60 flows, 50 to train on, 10 to forecast.
@@ -50,6 +50,15 @@ demo: setup  ## train, roll out and score on simulated and real fields and on an
 	$(FORECAST) rollout $(OUT)/burgers_run --data $(OUT)/burgers.nc -o $(OUT)/burgers_forecast.nc
 	$(FORECAST) evaluate $(OUT)/burgers_forecast.nc --truth $(OUT)/burgers.nc --metric relative_l2 --baseline persistence -o $(OUT)/burgers_scores.nc
 	$(FORECAST) plot $(OUT)/burgers_forecast.nc --truth $(OUT)/burgers.nc -o $(OUT)/burgers_forecast.png
+	#
+	# 4. A sea bed from the waves above it: a real relief, whole fields with noise, then 25 gauges.
+	#
+	.venv/bin/python sample_data/relief.py $(OUT)/relief.nc
+	$(FORECAST) simulate shallow-water --topography $(OUT)/relief.nc --samples 4 --every 4 --noise 1% -o $(OUT)/waves.nc
+	$(FORECAST) invert-topography $(OUT)/waves.nc --select sample=0:1 --truth $(OUT)/relief.nc -o $(OUT)/bed.nc
+	$(FORECAST) plot $(OUT)/bed.nc -o $(OUT)/bed.png
+	$(FORECAST) invert-topography $(OUT)/waves.nc --variable eta --gauges sample_data/gauges.csv --noise 1% --truth $(OUT)/relief.nc -o $(OUT)/bed_gauges.nc
+	$(FORECAST) plot $(OUT)/bed_gauges.nc -o $(OUT)/bed_gauges.png
 	#
 	# Done: look at $(OUT)/*.png and $(OUT)/flow_forecast.gif
 	#

@@ -1,4 +1,4 @@
-"""What `forecast info` tells of the files that `forecast` made: a run, what it learned, a forecast, scores."""
+"""What `forecast info` tells of the files that `forecast` made: a run, what it learned, a forecast, scores, an inferred sea bed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ def described(place: str) -> dict[str, Any] | None:
         return _forecast(Path(place))
     if kind == "closures":
         return _closures(Path(place))
+    if kind == "topography":
+        return _topography(Path(place))
     return _scores(Path(place)) if kind == "scores" else None
 
 
@@ -76,6 +78,36 @@ def _closures(path: Path) -> dict[str, Any]:
                     f"{variable.attrs.get('long_name', name)}, against {', '.join(map(str, variable.dims))}"
                 )
     return told
+
+
+def _topography(path: Path) -> dict[str, Any]:
+    from forecast_cli.data.forecasts import open_written
+
+    with open_written(path) as dataset:
+        said, depth = dataset.attrs, dataset["depth"]
+        physics = ("model", "run", "gravity", "coriolis", "beta", "friction", "time_step", "steps_per_frame", "scheme")
+        told = {
+            "kind": "inferred sea bed",
+            "made by": said.get("source", ""),
+            "command": _command(said),
+            "waves": f"{said['waves']}: {said['observed_variables']}, {said['observations']} values",
+            "depth": f"{float(depth.min()):.4g} to {float(depth.max()):.4g} m",
+            "bounds": f"{said['min_depth']:.4g} to {said['max_depth']:.4g} m",
+            "physics": ", ".join(f"{name} {_short(said[name])}" for name in physics if name in said),
+            "prior": said["prior"] + (f" over {said['prior_length']:.4g} m" if "prior_length" in said else ""),
+            "descent": f"{said['iterations']} iterations, chi2 {said['reduced_chi2']:.4g}, from {said['start']}",
+            "converged": "yes" if said["converged"] else "no: go on with --resume auto",
+            "trusted": "yes" if said["trustworthy"] else f"no: {said['reasons']}",
+        }
+        if "depth_std" in dataset:
+            told["deviation"] = f"{float(dataset['depth_std'].median()):.3g} m in the median ({said['uncertainty']})"
+        if "relative_l2" in said:
+            told["error"] = f"{said['relative_l2']:.3%}, {said['relative_l2_inner']:.3%} off the walls"
+        return told
+
+
+def _short(value: Any) -> str:
+    return str(value) if isinstance(value, str) else f"{float(value):.6g}"
 
 
 def _forecast(path: Path) -> dict[str, Any]:

@@ -386,7 +386,8 @@ class _Work:
 
             found = sampled_posterior(self.objective, x, seed=self.inversion.seed, stop=self.stop, report=report)
         if found is None:
-            self.reporter.say("warning: stopped before the uncertainty was known")
+            # Marked as unfinished, so that --resume auto comes back for it.
+            self.descent.stopped, self.descent.converged = True, False
         self.posterior = found
 
     def _ensemble(self) -> Posterior | None:

@@ -52,7 +52,7 @@ def judge(
     """
     reasons = []
     if not converged:
-        reasons.append("stopped before it had converged" if stopped else "not converged: give more --iterations")
+        reasons.append("stopped before it was done" if stopped else "not converged: give more --iterations")
     if taylor < TAYLOR:
         reasons.append(f"the gradient is not exact (Taylor order {taylor:.2f}, expected 2)")
     allowed = 1 + max(EXPLAINED - 1, CHANCE * math.sqrt(2 / max(freedom, 1)))
