@@ -172,7 +172,7 @@ def _told() -> "Iterator[Any]":
                 shared.say(text)
 
             def step(self, what: str, done: int, total: int, detail: str) -> None:
-                progress(done, total, f"{what}: {detail}")
+                progress(done, total, what, detail)
 
         yield Reporter()
 

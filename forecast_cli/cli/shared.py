@@ -106,7 +106,7 @@ def print_json(content: Any) -> None:
 
 @contextmanager
 def progress_line(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """Report (done, in all[, what is being done]) with rate and time left: a bar on a terminal, else a plain line every 30 seconds."""
+    """Report (done, in all[, what is done[, in what unit]]) with time left: a bar on a terminal, else a plain line every 30 seconds."""
     started = last = time.monotonic()
     if sys.stderr.isatty():
         from rich.console import Console
@@ -116,25 +116,25 @@ def progress_line(what: str, unit: str) -> Iterator[Callable[..., None]]:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(unit),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=None)
+            task = bar.add_task(what, total=None, unit=unit)
 
-            def drawn(done: int, total: int, doing: str = what) -> None:
-                bar.update(task, completed=done, total=total, description=doing)
+            def drawn(done: int, total: int, doing: str = what, counted: str = unit) -> None:
+                bar.update(task, completed=done, total=total, description=doing, unit=counted)
 
             yield drawn
         return
 
-    def plain(done: int, total: int, doing: str = what) -> None:
+    def plain(done: int, total: int, doing: str = what, counted: str = unit) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last > 30:
             last = now
             left = (now - started) / max(done, 1) * (total - done)
-            say(f"{doing}: {done} of {total} {unit}, {duration(left)} left")
+            say(f"{doing}: {done} of {total} {counted}, {duration(left)} left")
 
     yield plain
 

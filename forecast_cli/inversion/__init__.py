@@ -47,9 +47,9 @@ SMOOTH_SPREAD, SPREADS = 0.15, (0.01, 1.5)
 """Spread of the smooth prior before the data have chosen theirs, and between which."""
 LENGTHS = (1 / 16, 1 / 32, 1 / 8, 1 / 4, 1 / 2)
 """Correlation lengths that the data choose the smooth prior's from, as shares of the basin's shorter side; the first to start with."""
-REFITS = 3
+REFITS = 5
 """Times that the noise of data that do not say theirs is judged again from what the fit leaves."""
-TOO_LARGE = 0.5
+KEPT = 0.9
 """An estimate is kept where the residuals have at least this share of it."""
 MEMBERS, MEMBER_ITERATIONS = 16, 40
 """Of an ensemble: fits to waves and priors with further noise."""
@@ -254,8 +254,8 @@ class _Work:
         start, shape = self.misfit.start, (1, 1, *depth.shape)
         bounded = depth.clip(1.001 * self.forward.lower, 0.999 * self.forward.upper)
         with torch.no_grad():
-            mine = float(self.misfit.chi2(torch.as_tensor(bounded, dtype=start.dtype, device=start.device).view(shape)))
-            return mine < float(self.misfit.chi2(start.new_full(shape, constant)))
+            mine = self.misfit.chi2(torch.as_tensor(bounded, dtype=start.dtype, device=start.device).view(shape))
+            return mine < self.misfit.chi2(start.new_full(shape, constant))
 
     def _tell_noise(self, noise: np.ndarray, how: str) -> None:
         units = {"eta": "m"}
@@ -298,7 +298,10 @@ class _Work:
         for _ in range(REFITS if self.estimated else 0):
             if self.descent.stopped or not self._quieter():
                 break
-            self._descend(self.objective, self._left, 1.0, self._root())
+            if sparse and small:
+                self._choose_prior()
+            else:
+                self._descend(self.objective, self._left, 1.0)
         if not self.descent.stopped and self.inversion.uncertainty != "none":
             self._uncertain(small)
 
@@ -318,7 +321,7 @@ class _Work:
 
         def report(descent: Descent) -> None:
             chi2 = descent.chi2[-1] / self.misfit.count
-            self.reporter.step("inverting", descent.iterations, total, f"chi2 {chi2:.4g}")
+            self.reporter.step("inverting", descent.iterations, total, f"iterations, chi2 {chi2:.4g}")
 
         descend(
             objective,
@@ -354,9 +357,9 @@ class _Work:
         shares = np.sqrt(np.nanmean(residual**2, axis=(0, 1, 3, 4)) / max(0.05, 1 - self._used / self.misfit.count))
         lowered = noise.copy()
         for channel, name in enumerate(self.observed.channels):
-            if name in self.estimated and shares[channel] < TOO_LARGE:
+            if name in self.estimated and shares[channel] < KEPT:
                 lowered[channel] = max(noise[channel] * shares[channel], LEAST * self.observed.spread[channel])
-        if (lowered > TOO_LARGE * noise).all():
+        if (lowered == noise).all():
             return False
         self._tell_noise(lowered, "judged again from the residuals")
         self.misfit = replace(
@@ -439,8 +442,8 @@ class _Work:
         chi2 = float(np.nansum(residual**2)) / freedom
         deviation = self.posterior.deviation if self.posterior else None
         if deviation is not None:
-            # What the model cannot explain makes the depth less sure; noise that was only estimated may have been too large.
-            deviation = deviation * math.sqrt(chi2 if self.estimated else max(1.0, chi2))
+            # What the model cannot explain makes the depth less sure.
+            deviation = deviation * math.sqrt(max(1.0, chi2))
         noise = self.misfit.deviation.cpu().numpy().astype(float)
         verdict = judge(
             converged=descent.converged,

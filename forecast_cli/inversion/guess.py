@@ -24,7 +24,7 @@ def best_constant(misfit: Misfit, lower: float, upper: float) -> float:
     """
     depths = np.geomspace(1.02 * lower, 0.98 * upper, CONSTANTS)
     shape = (1, 1, *misfit.start.shape[-2:])
-    found = [float(misfit.chi2(misfit.start.new_full(shape, depth))) for depth in depths]
+    found = [misfit.chi2(misfit.start.new_full(shape, depth)) for depth in depths]
     if not np.isfinite(found).any():
         raise DivergedError(
             "the waves leave the finite numbers over every constant depth. Look at --time-step, --coriolis and the first frame."

@@ -55,14 +55,21 @@ class Misfit:
     deviation: Tensor
     channels: tuple[int, ...]
     seen: Tensor = field(init=False)
+    known: Tensor = field(init=False)
+    weight: Tensor = field(init=False)
+    count: int = field(init=False)
+    """How many values were observed."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seen", ~self.observed.isnan())
-
-    @property
-    def count(self) -> int:
-        """How many values were observed."""
-        return int(self.seen.sum())
+        seen = ~self.observed.isnan()
+        made = {
+            "seen": seen,
+            "known": self.observed.nan_to_num(0.0),
+            "weight": seen / self.deviation.view(-1, 1, 1),
+            "count": int(seen.sum()),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     def fields(self, depth: Tensor) -> Tensor:
         """The forecast over a depth (1, 1, height, width), (sample, time, variable, height, width)."""
@@ -71,13 +78,30 @@ class Misfit:
 
     def residual(self, fields: Tensor) -> Tensor:
         """(forecast - observed) / deviation, 0 where nobody looked."""
-        seen = fields if len(self.channels) == fields.shape[2] else fields[:, :, list(self.channels)]
-        found = (seen - self.observed).div_(self.deviation.view(-1, 1, 1))
-        return found.masked_fill_(~self.seen, 0)
+        return (self._observable(fields) - self.known).mul_(self.weight)
 
-    def chi2(self, depth: Tensor) -> Tensor:
-        """The sum of squared residuals, in float64."""
-        return self.residual(self.fields(depth)).square().sum(dtype=torch.float64)
+    def _observable(self, fields: Tensor) -> Tensor:
+        return fields if len(self.channels) == fields.shape[2] else fields[:, :, list(self.channels)]
+
+    @torch.no_grad()
+    def chi2(self, depth: Tensor) -> float:
+        """The sum of squared residuals."""
+        return _square(self.residual(self.fields(depth)))
+
+    def chi2_and_slopes(self, depth: Tensor, others: Sequence[Tensor]) -> tuple[float, tuple[Tensor, ...]]:
+        """The same, and half its gradient with respect to the depth and to other leaves that the model depends on."""
+        observable = self._observable(self.fields(depth))
+        with torch.no_grad():
+            residual = (observable - self.known).mul_(self.weight)
+            found = _square(residual)
+            residual.mul_(self.weight)
+        return found, torch.autograd.grad(observable, (depth, *others), residual)
+
+
+def _square(residual: Tensor) -> float:
+    """The sum of squares, added up in float64 where there is one."""
+    kind = torch.float32 if residual.device.type == "mps" else torch.float64
+    return float(torch.linalg.vector_norm(residual, dtype=kind)) ** 2
 
 
 FREEDOM = 0.3
@@ -128,9 +152,8 @@ class Objective:
         """Value and gradient; (inf, 0) where the waves leave the finite numbers."""
         self.evaluations += 1
         leaf = self.leaf(x).requires_grad_()
-        half = self.misfit.chi2(leaf) / 2
-        sensitivities = torch.autograd.grad(half, (leaf, *self.free))
-        value = float(half.detach()) + float((x**2).sum()) / 2 + self.soundings.chi2(self.depth(x)) / 2
+        chi2, sensitivities = self.misfit.chi2_and_slopes(leaf, self.free)
+        value = chi2 / 2 + float((x**2).sum()) / 2 + self.soundings.chi2(self.depth(x)) / 2
         gradient = x + self.pulled(x, sensitivities, self.soundings.slope(self.depth(x)))
         if not np.isfinite(value) or not np.isfinite(gradient).all():
             return np.inf, np.zeros_like(x)
