@@ -290,16 +290,16 @@ class _Work:
                     replace(self.objective, misfit=softened), int(SOFT_SHARE * self.inversion.iterations), factor
                 )
         small = self.observed.grid.shape[0] * self.observed.grid.shape[1] <= DENSE
-        if sparse and small:
+        if small and (sparse or self.forward.free):
             self._descend(self.objective, self._left // 2, 1.0)
-            self._choose_prior()
+            self._sharpen()
         else:
             self._descend(self.objective, self._left, 1.0)
         for _ in range(REFITS if self.estimated else 0):
             if self.descent.stopped or not self._quieter():
                 break
             if sparse and small:
-                self._choose_prior()
+                self._sharpen()
             else:
                 self._descend(self.objective, self._left, 1.0)
         if not self.descent.stopped and self.inversion.uncertainty != "none":
@@ -333,12 +333,18 @@ class _Work:
             softened=softened,
         )
 
-    def _choose_prior(self) -> None:
-        """The smooth prior under which the data are likeliest, then down again, every direction counting alike."""
+    def _sharpen(self) -> None:
+        """Down again with every direction counting alike; before it the smooth prior under which the data are likeliest."""
         curvature = None if self.descent.stopped else curvature_of(self.objective, self.descent.x, self.stop)
         if curvature is None:
             self.descent.stopped = True
             return
+        if self.lengths:
+            self._choose_prior(curvature)
+        self.posterior = dense_posterior(self.objective, self.descent.x, curvature)
+        self._descend(self.objective, self._left, 1.0, self.posterior.root)
+
+    def _choose_prior(self, curvature: np.ndarray) -> None:
         depth = self.objective.depth(self.descent.x)
         priors = [smooth(self.observed.grid, length, 1.0) for length in self.lengths]
         chosen, spread = likeliest_prior(self.objective, self.descent.x, curvature, priors, SPREADS)
@@ -348,8 +354,6 @@ class _Work:
         self.length = self.lengths[chosen]
         self.reporter.say(f"prior likeliest by the data: smooth over {self.length:.4g} m, spread {spread:.3g}")
         self.descent.x = np.concatenate([self.objective.depths.unknowns(depth).ravel(), self.descent.x[depth.size :]])
-        self.posterior = dense_posterior(self.objective, self.descent.x, curvature)
-        self._descend(self.objective, self._left, 1.0, self.posterior.root)
 
     def _quieter(self) -> bool:
         """Whether the residuals show an estimated noise to be too large; it is then lowered to theirs."""

@@ -14,6 +14,9 @@ WINDOW = 10
 CALM = 0.002
 """At rest: WINDOW iterations lower the objective by less than this for each unknown: in the mean they move it by 0.06 of its deviation."""
 
+SHARP = 0.05
+"""The same for all unknowns together where every direction counts alike: then no direction is a laggard, and waiting costs little."""
+
 
 @dataclass(eq=False)
 class Descent:
@@ -52,7 +55,7 @@ def descend(
     """
     descent.converged = descent.stopped = False
     best, steepness = (math.inf, descent.x), math.inf
-    first = len(descent.values)
+    first, calm = len(descent.values), CALM * len(descent.x) if change is None else SHARP
 
     def evaluated(y: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best, steepness
@@ -75,7 +78,7 @@ def descend(
     def after(_: np.ndarray) -> None:
         record()
         report(descent)
-        if len(descent.values) - first > WINDOW and descent.values[-1 - WINDOW] - best[0] < CALM * len(descent.x):
+        if len(descent.values) - first > WINDOW and descent.values[-1 - WINDOW] - best[0] < calm:
             descent.converged = True
             raise _Enough
 
@@ -96,6 +99,6 @@ def descend(
         # The prior alone curves the objective by 1, so that no more than this is left to be gained; or rounding hides it.
         since = descent.values[first:]
         rounding = len(since) > WINDOW and since[-1 - WINDOW] - since[-1] < 1e-9 * since[-1]
-        descent.converged = steepness / 2 < CALM * len(descent.x) or rounding
+        descent.converged = steepness / 2 < calm or rounding
     descent.x = best[1]
     return descent
