@@ -58,6 +58,9 @@ def invert_topography(
     scheme: Annotated[
         str, typer.Option(help="Of the mass flux: upwind or centred. [default: the file's, else upwind]")
     ] = "",
+    refine: Annotated[
+        int, typer.Option(help="Cells of the model to one of the waves along each axis, for waves of a finer world.")
+    ] = 1,
     run: Annotated[
         str | None,
         typer.Option(help="A run directory: its trained model, weights frozen, in the place of the equation."),
@@ -116,7 +119,7 @@ def invert_topography(
             initial_state,
             initial_velocity,
         ),
-        Physics(time_step, numbers, free, scheme, min_depth, max_depth, run),
+        Physics(time_step, numbers, free, scheme, min_depth, max_depth, run, refine),
         parse_noise(noise, ("eta", "u", "v")) if noise else {},
         initial,
         prior,

@@ -10,16 +10,19 @@ import torch
 
 from forecast_cli.checkpoint import load_model
 from forecast_cli.config import ModelConfig, RunConfig
-from forecast_cli.domain import Domain, TimeStep
+from forecast_cli.domain import Axis, Domain, TimeStep
 from forecast_cli.equations.shallow_water import ShallowWater
 from forecast_cli.errors import CheckpointError, ConfigError, DataError
 from forecast_cli.inversion.observed import ROTATION, Observed
+from forecast_cli.inversion.refined import Refined
 from forecast_cli.models import ForecastModel, build_model
 from forecast_cli.physics.integrate import steps_of
 
 DEFAULTS = {"gravity": 9.81, "coriolis": 0.0, "beta": 0.0, "friction": 0.0}
 BELOW = 0.98
 """The deepest water allowed, as a share of that at which a step is at its limit of stability."""
+FINEST = 8
+"""Cells of the model to one of the waves, at most."""
 OVER_WAVES, SHALLOWEST = 2.0, 0.02
 """The shallowest water allowed: in units of the highest wave, and as a share of the deepest."""
 
@@ -29,7 +32,8 @@ class Physics:
     """What the waves obey, and what a user may say of it; None leaves it to the file, then to the default.
 
     time_step [s]. numbers: of gravity [m s-2], coriolis [s-1], beta [m-1 s-1], friction [s-1]. free: infer gravity too.
-    min_depth, max_depth [m]: bounds of the depth. run: a trained model to take in the place of the equation.
+    min_depth, max_depth [m]: bounds of the depth. refine: cells of the model to one of the waves along each axis, with as much shorter
+    steps. run: a trained model to take in the place of the equation.
     """
 
     time_step: float | None = None
@@ -39,6 +43,11 @@ class Physics:
     min_depth: float | None = None
     max_depth: float | None = None
     run: str | None = None
+    refine: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.refine <= FINEST:
+            raise ConfigError(f"--refine {self.refine}: expected 1 to {FINEST}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +71,8 @@ def settle(physics: Physics, observed: Observed, dtype: torch.dtype, device: tor
     """The forward model for waves. Raises ConfigError, DataError or CheckpointError."""
     made = _of_run(physics, observed) if physics.run else _of_equation(physics, observed)
     model = made.model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    free = tuple(model.get_parameter(f"numbers.{name}") for name in physics.free)
+    prefix = "inner." if isinstance(model, Refined) else ""
+    free = tuple(model.get_parameter(f"{prefix}numbers.{name}") for name in physics.free)
     for parameter in free:
         parameter.requires_grad_()
     lower, upper = made.lower, made.upper
@@ -90,16 +100,36 @@ def _of_equation(physics: Physics, observed: Observed) -> Forward:
         parameters=numbers,
         scheme=scheme,
         learn=physics.free,
-        time_step=observed.interval / steps_per_frame,
+        time_step=observed.interval / (steps_per_frame * physics.refine),
     )
     step = TimeStep(observed.interval, "s")
     domain = Domain(ShallowWater.VARIABLES, y, x, step, "cartesian", "zeros", static=("depth",))
-    model = build_model(RunConfig(model=options), domain)
+    if physics.refine > 1:
+        fine = replace(domain, y=_finer(y, physics.refine), x=_finer(x, physics.refine))
+        model: ForecastModel = Refined(build_model(RunConfig(model=options), fine), domain, physics.refine)
+        step_notes = (
+            *step_notes,
+            f"the model runs on {physics.refine} x {physics.refine} cells for one of the waves, in steps as much shorter",
+        )
+    else:
+        model = build_model(RunConfig(model=options), domain)
     settled: dict[str, float | int | str] = dict(numbers)
     settled |= {"time_step": observed.interval / steps_per_frame, "steps_per_frame": steps_per_frame}
-    settled |= {"scheme": scheme or ShallowWater.SCHEMES[0], "solver": "forward-backward", "model": "finn"}
+    settled |= {
+        "refine": physics.refine,
+        "scheme": scheme or ShallowWater.SCHEMES[0],
+        "solver": "forward-backward",
+        "model": "finn",
+    }
     lower = math.nan if physics.min_depth is None else physics.min_depth
     return Forward(model, lower, upper, 1, settled, notes=(*notes, *step_notes), warnings=warnings)
+
+
+def _finer(axis: Axis, factor: int) -> Axis:
+    """The axis with `factor` cells in the place of one."""
+    spacing = (axis.spacing or 0.0) / factor
+    first = (axis.first or 0.0) + (spacing - (axis.spacing or 0.0)) / 2
+    return replace(axis, size=axis.size * factor, first=first, spacing=spacing)
 
 
 def _numbers(physics: Physics, observed: Observed) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -176,6 +206,7 @@ def _of_run(physics: Physics, observed: Observed) -> Forward:
         [f"--{name}" for name in physics.numbers]
         + ["--time-step"] * (physics.time_step is not None)
         + ["--scheme"] * bool(physics.scheme)
+        + ["--refine"] * (physics.refine > 1)
     )
     if given or physics.free:
         raise ConfigError(

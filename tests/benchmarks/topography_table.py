@@ -85,6 +85,11 @@ def rows() -> dict[str, Row]:
     )
     found["finer"] = Row("truth on a grid twice as fine, 1 %", "relief", "1%", finer=2, most=(5.0,))
     found["finer-seamount"] = Row("truth on a grid twice as fine, 1 %", "seamount", "1%", finer=2, most=(5.0,))
+    for bed in BEDS:
+        for times, finer in (("twice", 2), ("four times", 4)):
+            found[f"finer-{finer}-refined-{bed}"] = Row(
+                f"truth on a grid {times} as fine, --refine 2", bed, "1%", "--refine 2", finer=finer, most=(5.0,)
+            )
     found["still"] = Row("Coriolis left out, 1 %", "relief", "1%", "--coriolis 0 --beta 0")
     found["still-unsaid"] = Row("Coriolis left out, noise not said", "relief", "1%", "unsaid --coriolis 0 --beta 0")
     for cells in (64, 128, 256):
@@ -146,15 +151,15 @@ def gauges(count: int) -> str:
     return name
 
 
-def coarsened(fine: str, coarse: str, noise: str, seed: int) -> None:
-    """Means over 2 x 2 cells, velocities on the faces that stay, every other frame; with noise that was not in the fine grid."""
+def coarsened(fine: str, coarse: str, factor: int, noise: str, seed: int) -> None:
+    """Means over factor x factor cells, velocities on the faces that stay; with noise, which the fine waves do not have."""
     found = xr.open_dataset(fine)
-    axes = {"y": 2, "x": 2}
     made = xr.Dataset(attrs=found.attrs)
-    made["eta"] = found["eta"].coarsen(axes).mean()
-    made["u"] = found["u"].isel(x=slice(1, None, 2)).coarsen(y=2).mean().drop_vars("x").assign_coords(x=made["x"])
-    made["v"] = found["v"].isel(y=slice(1, None, 2)).coarsen(x=2).mean().drop_vars("y").assign_coords(y=made["y"])
-    made["depth"] = found["depth"].coarsen(axes).mean()
+    made["eta"] = found["eta"].coarsen({"y": factor, "x": factor}).mean()
+    stay = slice(factor - 1, None, factor)
+    made["u"] = found["u"].isel(x=stay).coarsen(y=factor).mean().drop_vars("x").assign_coords(x=made["x"])
+    made["v"] = found["v"].isel(y=stay).coarsen(x=factor).mean().drop_vars("y").assign_coords(y=made["y"])
+    made["depth"] = found["depth"].coarsen({"y": factor, "x": factor}).mean()
     generator = np.random.default_rng(seed)
     for name in ("eta", "u", "v"):
         made[name].attrs = found[name].attrs
@@ -162,7 +167,7 @@ def coarsened(fine: str, coarse: str, noise: str, seed: int) -> None:
         made[name][:, 1:] += size * generator.standard_normal(made[name][:, 1:].shape)
     for name in ("y", "x", "depth"):
         made[name].attrs = found[name].attrs
-    made.attrs["time_step"] = 2 * found.attrs["time_step"]
+    made.attrs["time_step"] = factor * found.attrs["time_step"]
     made.to_netcdf(coarse)
 
 
@@ -186,7 +191,7 @@ def measured(name: str, row: Row) -> str:
             f"--seed {seed} --dtype float64 --overwrite -o {made}"
         )
         if row.finer > 1:
-            coarsened(made, waves, row.noise, seed)
+            coarsened(made, waves, row.finer, row.noise, seed)
         said = "" if row.invert.startswith("unsaid") else f"--noise {row.noise}"
         more = row.invert.removeprefix("unsaid").strip()
         more += f" --gauges {gauges(row.gauges)}" if row.gauges else ""
