@@ -167,16 +167,15 @@ class _Work:
         plan, device = self.inversion, torch.device(self.inversion.device)
         self.observed = observed = read_waves(plan.source)
         self.forward = forward = settle(plan.physics, observed, plan.dtype, device)
-        for text in (*observed.notes, *forward.notes):
-            self.reporter.say(text)
         self.truth = None if plan.truth is None else depth_of(plan.truth, observed, "--truth")
         first = first_depth(plan.initial, observed)
         noise, self.estimated = deviations(observed, plan.noise)
+        self.soundings, told = soundings_of(plan.soundings, observed) if plan.soundings else (NONE, "")
+        self.lengths = self._lengths()
         self.misfit = self._misfit(noise)
-        self.soundings = NONE
-        if plan.soundings:
-            self.soundings, told = soundings_of(plan.soundings, observed)
-            self.reporter.say(told)
+        # Everything is read and checked; only now is there something to tell.
+        for text in filter(None, (*observed.notes, *forward.notes, told)):
+            self.reporter.say(text)
         self._tell_noise(noise, "estimated from the data" if self.estimated else "as given")
         self._warn()
         constant = guess.best_constant(self.misfit, forward.lower, forward.upper)
@@ -191,7 +190,6 @@ class _Work:
             linear = guess.of_continuity(observed, constant, upwind=forward.settled["scheme"] == "upwind")
             if linear is not None and self._is_better(linear, constant):
                 start, self.origin = linear, "least squares of continuity"
-        self.lengths = self._lengths()
         self.length = self.lengths[0] if self.lengths else None
         amplitudes = white() if self.length is None else smooth(observed.grid, self.length, SMOOTH_SPREAD)
         depths = Depths.around(centre, forward.lower, forward.upper, amplitudes)

@@ -45,8 +45,8 @@ class Misfit:
     """chi^2 of the waves over a sea bed.
 
     start: known frames before the forecast (sample, context, variable, height, width). observed: (sample, time, channel, height, width)
-    from the next frame on, NaN where nobody looked. deviation: standard deviation of the noise, (channel,). channels: which variables of
-    the model are observed.
+    from the next frame on, NaN where nobody looked, unless `seen` says where somebody did. deviation: standard deviation of the noise,
+    (channel,). channels: which variables of the model are observed.
     """
 
     model: ForecastModel
@@ -54,22 +54,17 @@ class Misfit:
     observed: Tensor
     deviation: Tensor
     channels: tuple[int, ...]
-    seen: Tensor = field(init=False)
-    known: Tensor = field(init=False)
+    seen: Tensor = field(default_factory=lambda: torch.empty(0))
     weight: Tensor = field(init=False)
     count: int = field(init=False)
     """How many values were observed."""
 
     def __post_init__(self) -> None:
-        seen = ~self.observed.isnan()
-        made = {
-            "seen": seen,
-            "known": self.observed.nan_to_num(0.0),
-            "weight": seen / self.deviation.view(-1, 1, 1),
-            "count": int(seen.sum()),
-        }
-        for name, value in made.items():
-            object.__setattr__(self, name, value)
+        if not self.seen.numel():
+            object.__setattr__(self, "seen", ~self.observed.isnan())
+            object.__setattr__(self, "observed", self.observed.nan_to_num(0.0))
+        object.__setattr__(self, "weight", self.seen / self.deviation.view(-1, 1, 1))
+        object.__setattr__(self, "count", int(self.seen.sum()))
 
     def fields(self, depth: Tensor) -> Tensor:
         """The forecast over a depth (1, 1, height, width), (sample, time, variable, height, width)."""
@@ -78,7 +73,7 @@ class Misfit:
 
     def residual(self, fields: Tensor) -> Tensor:
         """(forecast - observed) / deviation, 0 where nobody looked."""
-        return (self._observable(fields) - self.known).mul_(self.weight)
+        return (self._observable(fields) - self.observed).mul_(self.weight)
 
     def _observable(self, fields: Tensor) -> Tensor:
         return fields if len(self.channels) == fields.shape[2] else fields[:, :, list(self.channels)]
@@ -92,7 +87,7 @@ class Misfit:
         """The same, and half its gradient with respect to the depth and to other leaves that the model depends on."""
         observable = self._observable(self.fields(depth))
         with torch.no_grad():
-            residual = (observable - self.known).mul_(self.weight)
+            residual = (observable - self.observed).mul_(self.weight)
             found = _square(residual)
             residual.mul_(self.weight)
         return found, torch.autograd.grad(observable, (depth, *others), residual)

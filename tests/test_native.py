@@ -1,0 +1,71 @@
+"""C is compiled once, for this machine, and nothing breaks where it cannot be."""
+
+import ctypes
+import subprocess
+
+import pytest
+
+from forecast_cli import native
+
+CODE = "int twice(int n) { return 2 * n; }\n"
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FORECAST_NATIVE", raising=False)
+    native.load.cache_clear()
+    (tmp_path / "code.c").write_text(CODE)
+    yield tmp_path / "code.c"
+    native.load.cache_clear()
+
+
+def loaded(source):
+    library = native.load(source)
+    if library is None:
+        pytest.skip("no C compiler")
+    return library
+
+
+def test_a_library_does_what_its_source_says(source):
+    assert isinstance(loaded(source), ctypes.CDLL)
+    assert loaded(source).twice(21) == 42
+
+
+def test_a_library_is_compiled_once(source, monkeypatch):
+    loaded(source)
+    native.load.cache_clear()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
+    assert native.load(source).twice(2) == 4
+
+
+def test_another_source_is_another_library(source):
+    loaded(source)
+    native.load.cache_clear()
+    source.write_text(CODE.replace("2 * n", "3 * n"))
+    assert native.load(source).twice(2) == 6
+
+
+def test_no_library_where_it_is_not_wanted(source, monkeypatch):
+    monkeypatch.setenv("FORECAST_NATIVE", "0")
+    assert native.load(source) is None
+
+
+def test_no_library_without_a_compiler(source, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert native.load(source) is None
+
+
+def test_code_that_does_not_compile_is_no_library_and_leaves_nothing(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    source.write_text("not C")
+    assert native.load(source) is None
+    assert not [file for folder in ("cache", "temporary") for file in (tmp_path / folder).rglob("*") if file.is_file()]
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(source, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    assert loaded(source).twice(3) == 6
+    assert list((tmp_path / "temporary").rglob("*.so"))
