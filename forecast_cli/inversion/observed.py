@@ -119,12 +119,12 @@ def read_waves(source: Source) -> Observed:
     """Read and check what an inversion starts from. Raises DataError or ConfigError, in one line."""
     told = _Reading()
     places = expand(source.files)
-    first = open_place(places[0]).dataset
-    named = found_names(first, source.variables, places[0])
+    named = found_names(variables_of(source.files), source.variables, places[0])
     told.notes.append(
         "observed: " + ", ".join(f"{ours} ('{theirs}')" if ours != theirs else ours for ours, theirs in named.items())
     )
-    if station_dimension(first, named["eta"]):
+    first = open_place(places[0]).dataset
+    if named["eta"] in first and station_dimension(first, named["eta"]):
         observed = _stations(first, named, source, places[0], told)
     else:
         observed = _fields(named, source, told)
@@ -136,9 +136,15 @@ def read_waves(source: Source) -> Observed:
     return replace(observed, notes=tuple(told.notes), warnings=tuple(told.warnings))
 
 
-def found_names(dataset: xr.Dataset, wanted: Mapping[str, str] | None, place: str) -> dict[str, str]:
+def variables_of(files: Sequence[str]) -> dict[str, xr.DataArray]:
+    """All variables of some files, unread, by name."""
+    datasets = [open_place(place).dataset for place in expand(files)]
+    return {str(name): dataset[name] for dataset in datasets for name in dataset.data_vars}
+
+
+def found_names(variables: Mapping[str, xr.DataArray], wanted: Mapping[str, str] | None, place: str) -> dict[str, str]:
     """Our names to the file's: by the user's word, by CF standard name, then by name. DataError where eta is missing or a choice open."""
-    names = [str(name) for name in dataset.data_vars]
+    names = list(variables)
     if wanted is not None:
         if "eta" not in wanted:
             raise ConfigError(
@@ -152,7 +158,7 @@ def found_names(dataset: xr.Dataset, wanted: Mapping[str, str] | None, place: st
         return {ours: wanted[ours] for ours in CHANNELS if ours in wanted}
     found: dict[str, str] = {}
     for ours in CHANNELS:
-        matches = [name for name in names if dataset[name].attrs.get("standard_name") in _STANDARD_NAMES[ours]]
+        matches = [name for name in names if variables[name].attrs.get("standard_name") in _STANDARD_NAMES[ours]]
         matches = matches or [name for name in names if name.lower() in _NAMES[ours]]
         if len(matches) > 1:
             raise DataError(
@@ -186,7 +192,9 @@ def _fields(named: Mapping[str, str], source: Source, told: _Reading) -> Observe
     every[:, :, 0] = values
     for channel, ours in enumerate(named):
         if ours != "eta":
-            other = open_fields(source.files, variables=[named[ours]], **options)
+            other = open_fields(
+                source.files, variables=[named[ours]], dims=_face_dims(named[ours], source, eta), select=source.select
+            )
             _require_units(other, ours)
             every[:, :, channel] = _on_faces(_values(other), values.shape, ours, other.source, named[ours])
     spread = np.nanstd(every, axis=(0, 1, 3, 4))
@@ -223,6 +231,16 @@ def _fields(named: Mapping[str, str], source: Source, told: _Reading) -> Observe
         latitude,
         cells,
     )
+
+
+def _face_dims(name: str, source: Source, eta: Fields) -> dict[str, str]:
+    """The roles of the dimensions of a velocity, whose faces may be counted by dimensions of their own."""
+    roles = {role: getattr(eta.roles, role) for role in ("sample", "time", "y", "x")}
+    own = [str(dim) for dim in variables_of(source.files)[name].dims]
+    found = {role: dim for role, dim in roles.items() if dim in own}
+    rest = [dim for dim in own if dim not in found.values() and dim not in (source.select or {})]
+    missing = [role for role in ("y", "x") if role not in found]
+    return found | (dict(zip(missing, rest, strict=True)) if len(missing) == len(rest) else {})
 
 
 def _values(fields: Fields) -> np.ndarray:
@@ -341,7 +359,7 @@ def _start(start: np.ndarray, source: Source, eta: Fields, told: _Reading) -> np
     elif source.initial_velocity == "rest":
         start[:, 1:] = 0
     elif np.isnan(start[:, 1:]).all():
-        here = found_names(open_place(expand(source.files)[0]).dataset, None, eta.source) if source.variables else {}
+        here = found_names(variables_of(source.files), None, eta.source) if source.variables else {}
         if {"u", "v"} <= here.keys() and not source.initial_state:
             told.notes.append(
                 "velocity at the first frame of the file's u and v, which are not used otherwise; --initial-velocity rest changes that"
@@ -365,7 +383,7 @@ def _state_of(
     place: str, shape: tuple[int, ...], option: str, *, velocity: bool = False, select: Mapping[str, str] | None = None
 ) -> np.ndarray:
     """eta, u, v (sample, 3, height, width) at the first frame of a file; NaN for what is not in it."""
-    named = found_names(open_place(place).dataset, None, f"{option} {place}")
+    named = found_names(variables_of([place]), None, f"{option} {place}")
     if velocity and not {"u", "v"} <= named.keys():
         raise DataError(f"{option} {place}: no u and v in it. Name them by their CF standard names.")
     found = np.full(shape, np.nan)
@@ -509,7 +527,7 @@ def _stations(dataset: xr.Dataset, named: Mapping[str, str], source: Source, pla
         )
     state = open_fields(
         [source.initial_state],
-        variables=[found_names(open_place(source.initial_state).dataset, None, source.initial_state)["eta"]],
+        variables=[found_names(variables_of([source.initial_state]), None, source.initial_state)["eta"]],
         static=True,
     )
     if state.domain.y is None:

@@ -38,7 +38,6 @@ def backend(request, monkeypatch):
         monkeypatch.setattr(native, "load", lambda _: None)
     elif native.load(SOURCE) is None:
         pytest.skip("no C compiler")
-    return request.param
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -70,11 +69,12 @@ def gradients(
     return [found.detach(), *torch.autograd.grad((found * draw(*found.shape, seed=2, dtype=dtype)).sum(), leaves)]
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("stored", [2**24, 1000], ids=["whole", "in segments"])
 @pytest.mark.parametrize(("batch", "depths"), [(1, 1), (2, 1), (2, 2)])
 @pytest.mark.parametrize("scheme", ["upwind", "centred"])
 @pytest.mark.parametrize("physics", PHYSICS)
-def test_frames_and_gradients_are_those_of_autograd(physics, scheme, batch, depths, stored, backend, monkeypatch):
+def test_frames_and_gradients_are_those_of_autograd(physics, scheme, batch, depths, stored, monkeypatch):
     """To rounding: a relative 1e-12 of the largest value."""
     monkeypatch.setattr(wave_adjoint, "STORED_BYTES", stored)
     mine = gradients(ShallowWater, scheme, PHYSICS[physics], batch, depths, torch.float64)
@@ -83,7 +83,8 @@ def test_frames_and_gradients_are_those_of_autograd(physics, scheme, batch, dept
         assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
-def test_single_precision_agrees_to_its_rounding(backend):
+@pytest.mark.usefixtures("backend")
+def test_single_precision_agrees_to_its_rounding():
     """15 steps gather some ten roundings of 6e-8."""
     mine = gradients(ShallowWater, "upwind", PHYSICS["rotating"], 1, 1, torch.float32)
     oracle = gradients(StepByStep, "upwind", PHYSICS["rotating"], 1, 1, torch.float64)
@@ -92,7 +93,8 @@ def test_single_precision_agrees_to_its_rounding(backend):
         assert_close(found.double(), expected, rtol=0, atol=2e-5 * expected.abs().max().item())
 
 
-def test_velocities_on_walls_count_for_nothing(backend):
+@pytest.mark.usefixtures("backend")
+def test_velocities_on_walls_count_for_nothing():
     state, depth = draw(1, 3, *CELLS), 80 + 5 * draw(1, 1, *CELLS, seed=1)
     walls = state.clone()
     walls[:, 1, :, -1] += 1
@@ -103,14 +105,16 @@ def test_velocities_on_walls_count_for_nothing(backend):
     assert not first[:, :, 2, -1].any()
 
 
-def test_a_lake_at_rest_stays_at_rest(backend):
+@pytest.mark.usefixtures("backend")
+def test_a_lake_at_rest_stays_at_rest():
     """Bit for bit, over a rough bed."""
     state = F.pad(torch.full((1, 1, *CELLS), 0.7, dtype=torch.float64), (0, 0, 0, 0, 0, 2))
     found = rollout(ShallowWater, "upwind", PHYSICS["rubbing"], state, 80 + 5 * draw(1, 1, *CELLS), 9.81)
     assert torch.equal(found, state.unsqueeze(1).expand_as(found))
 
 
-def test_going_back_twice_gives_the_same(backend, monkeypatch):
+@pytest.mark.usefixtures("backend")
+def test_going_back_twice_gives_the_same(monkeypatch):
     monkeypatch.setattr(wave_adjoint, "STORED_BYTES", 1000)
     depth = (80 + 5 * draw(1, 1, *CELLS)).requires_grad_()
     found = rollout(ShallowWater, "upwind", PHYSICS["rotating"], draw(1, 3, *CELLS), depth, 9.81).square().sum()
