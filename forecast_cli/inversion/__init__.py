@@ -41,6 +41,10 @@ __all__ = ["Inversion", "Outcome", "Physics", "Reporter", "Source", "invert"]
 
 SOFTENED = (20.0, 5.0)
 """Factors of the noise at first where gauges are few: the misfit of sparse gauges has valleys that lead nowhere."""
+GROWING = (0.05, 0.1, 0.2, 0.4, 0.7)
+"""Shares of the record that are fitted before all of it where most cells are seen."""
+GROWING_SHARE = 0.06
+"""Share of the iterations that each of these may take."""
 SOFT_SHARE = 0.2
 """Share of the iterations that each of these may take."""
 SMOOTH_SPREAD, SPREADS = 0.15, (0.01, 1.5)
@@ -73,7 +77,7 @@ class Inversion:
     prior: str = "auto"
     soundings: str | None = None
     truth: str | None = None
-    iterations: int = 250
+    iterations: int = 500
     uncertainty: str = "gauss-newton"
     seed: int = 0
     dtype: torch.dtype = torch.float64
@@ -281,12 +285,8 @@ class _Work:
     def fit(self) -> None:
         """Down to the best depth, then how sure it is."""
         sparse = bool(self.lengths)
-        if sparse and not self.resumed:
-            for factor in SOFTENED:
-                softened = replace(self.misfit, deviation=factor * self.misfit.deviation)
-                self._descend(
-                    replace(self.objective, misfit=softened), int(SOFT_SHARE * self.inversion.iterations), factor
-                )
+        if not self.resumed:
+            self._approach(sparse)
         small = self.observed.grid.shape[0] * self.observed.grid.shape[1] <= DENSE
         if small and (sparse or self.forward.free):
             self._descend(self.objective, self._left // 2, 1.0)
@@ -303,6 +303,25 @@ class _Work:
         if not self.descent.stopped and self.inversion.uncertainty != "none":
             self._uncertain(small)
 
+    def _approach(self, sparse: bool) -> None:
+        """Near the best depth by easier ways: with much noise where gauges are few, else along the record as it grows.
+
+        Waves that come a whole period too late over a wrong depth would draw it the wrong way; at first they cannot.
+        """
+        if sparse:
+            for factor in SOFTENED:
+                softened = replace(self.misfit, deviation=factor * self.misfit.deviation)
+                self._descend(replace(self.objective, misfit=softened), self._share(SOFT_SHARE), factor)
+            return
+        frames = self.misfit.observed.shape[1]
+        for share in GROWING:
+            if (count := round(share * frames)) >= 1:
+                begun = replace(self.objective, misfit=self.misfit.first(count))
+                self._descend(begun, self._share(GROWING_SHARE), 1.0)
+
+    def _share(self, share: float) -> int:
+        return max(1, round(share * self.inversion.iterations))
+
     @property
     def _left(self) -> int:
         return max(1, self.inversion.iterations - self.descent.iterations)
@@ -318,8 +337,7 @@ class _Work:
         total = self.inversion.iterations
 
         def report(descent: Descent) -> None:
-            chi2 = descent.chi2[-1] / self.misfit.count
-            self.reporter.step("inverting", descent.iterations, total, f"iterations, chi2 {chi2:.4g}")
+            self.reporter.step("inverting", descent.iterations, total, f"iterations, chi2 {descent.chi2[-1]:.4g}")
 
         descend(
             objective,
@@ -483,7 +501,7 @@ class _Work:
             whole,
             residual,
             descent.values,
-            [value / self.misfit.count for value in descent.chi2],
+            descent.chi2,
             noise,
             verdict,
             attributes,

@@ -20,8 +20,7 @@ SHARP = 0.05
 
 @dataclass(eq=False)
 class Descent:
-    """Where a descent has come to. values, chi2: the objective and the sum of squared
-    residuals, at the start and after each iteration."""
+    """Where a descent has come to. values, chi2: the objective, and the mean squared residual, at the start and after each iteration."""
 
     x: np.ndarray
     values: list[float] = field(default_factory=list)
@@ -66,13 +65,13 @@ def descend(
         gradient = gradient if change is None else change @ gradient
         if value < best[0]:
             best, steepness = (value, x.copy()), float((gradient**2).sum())
-        if len(descent.values) == first:
+        if not descent.values:
             record()
         return value, gradient
 
     def record() -> None:
         descent.values.append(best[0])
-        descent.chi2.append(softened**2 * (2 * best[0] - float((best[1] ** 2).sum())))
+        descent.chi2.append(softened**2 * (2 * best[0] - float((best[1] ** 2).sum())) / objective.misfit.count)
         descent.x = best[1]
 
     def after(_: np.ndarray) -> None:

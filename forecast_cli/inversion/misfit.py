@@ -1,7 +1,7 @@
 """How far a sea bed is from explaining the waves, and which way to go: the model's rollout, its weights frozen, and backward()."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -65,6 +65,10 @@ class Misfit:
             object.__setattr__(self, "observed", self.observed.nan_to_num(0.0))
         object.__setattr__(self, "weight", self.seen / self.deviation.view(-1, 1, 1))
         object.__setattr__(self, "count", int(self.seen.sum()))
+
+    def first(self, count: int) -> "Misfit":
+        """The same of the first `count` frames."""
+        return replace(self, observed=self.observed[:, :count], seen=self.seen[:, :count])
 
     def fields(self, depth: Tensor) -> Tensor:
         """The forecast over a depth (1, 1, height, width), (sample, time, variable, height, width)."""

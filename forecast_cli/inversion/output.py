@@ -27,8 +27,8 @@ class Result:
     """What an inversion has found. All maps are (height, width) [m]; deviation and truth None where unknown.
 
     fields: (sample, time, 3, height, width), the waves over the depth found, the first frame included. residual: (sample, time, channel,
-    height, width) in standard deviations of the noise, NaN where nobody looked. values, chi2: the objective, and the sum of squared
-    residuals divided by their number, at the start and after each iteration. noise: of each channel.
+    height, width) in standard deviations of the noise, NaN where nobody looked. values, chi2: the objective, and the mean squared
+    residual, at the start and after each iteration. noise: of each channel.
     """
 
     depth: np.ndarray
@@ -93,7 +93,7 @@ def write(path: Path, observed: Observed, result: Result, *, overwrite: bool) ->
         file.coordinate("iteration", xr.Variable("iteration", number, {"long_name": "iteration", "units": "1"}))
         for name, series, long_name in (
             ("misfit", result.values, "objective: half of chi2 and of the prior's"),
-            ("chi2", result.chi2, "mean squared residual, in units of the noise"),
+            ("chi2", result.chi2, "mean squared residual of what is fitted at the time, in units of the noise"),
         ):
             file.coordinate(name, xr.Variable("iteration", np.array(series), {"long_name": long_name, "units": "1"}))
         units = {"eta": "m", "u": "m s-1", "v": "m s-1"}

@@ -23,7 +23,7 @@ BELOW = 0.98
 """The deepest water allowed, as a share of that at which a step is at its limit of stability."""
 FINEST = 8
 """Cells of the model to one of the waves, at most."""
-OVER_WAVES, SHALLOWEST = 2.0, 0.02
+OVER_WAVES, SHALLOWEST = 2.0, 0.002
 """The shallowest water allowed: in units of the highest wave, and as a share of the deepest."""
 
 

@@ -12,7 +12,7 @@ CHANCE = 4.0
 CORRELATED = 0.25
 """Correlation of neighbouring residuals above which they are no noise."""
 AT_BOUNDS = 0.01
-"""Share of cells at a bound of the depth, and how near that is in units of the range."""
+"""Share of cells at a bound of the depth, and how near that is as a share of the bound."""
 VAGUE = 0.1
 """Median standard deviation, as a share of the depth, above which the waves have not told much."""
 TAYLOR = 1.9
@@ -67,8 +67,7 @@ def judge(
             reasons.append(
                 f"what is left of the waves is no noise: neighbouring residuals are correlated ({correlation:.2f})"
             )
-    span = AT_BOUNDS * (bounds[1] - bounds[0])
-    stuck = float(((depth < bounds[0] + span) | (depth > bounds[1] - span)).mean())
+    stuck = float(((depth < (1 + AT_BOUNDS) * bounds[0]) | (depth > (1 - AT_BOUNDS) * bounds[1])).mean())
     if stuck > AT_BOUNDS:
         reasons.append(f"{stuck:.1%} of the cells lie at --min-depth {bounds[0]:.4g} or --max-depth {bounds[1]:.4g} m")
     if deviation is not None and np.median(deviation / depth) > VAGUE:

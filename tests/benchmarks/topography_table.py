@@ -45,14 +45,14 @@ def rows() -> dict[str, Row]:
     found: dict[str, Row] = {}
     for bed in BEDS:
         for name, noise, more, most in (
-            ("euv-0", "0.001%", "", 0.01),
+            ("euv-0", "0.001%", "--iterations 250", 0.01),
             ("euv-1", "1%", "", 0.15),
             ("euv-5", "5%", "", 0.7),
             ("eta-0", "0.001%", "--variable eta", 0.1),
             ("eta-1", "1%", "--variable eta", 0.35),
             ("eta-5", "5%", "--variable eta", 1.5),
         ):
-            seen = "eta alone" if more else "eta, u, v"
+            seen = "eta alone" if "eta" in more else "eta, u, v"
             found[f"{name}-{bed}"] = Row(f"{seen}, {noise}", bed, noise, more, "--samples 1", most=(most,))
         found[f"eta-5-four-{bed}"] = Row(
             "eta alone, 5 %, four sequences", bed, "5%", "--variable eta", "--samples 4", most=(0.7,)
