@@ -67,7 +67,7 @@ def invert_topography(
     ] = None,
     min_depth: Annotated[
         float | None,
-        typer.Option(help="Shallowest water allowed, in m. [default: twice the waves, or 2 % of the deepest]"),
+        typer.Option(help="Shallowest water allowed, in m. [default: twice the waves, or 0.2 % of the deepest]"),
     ] = None,
     max_depth: Annotated[
         float | None, typer.Option(help="Deepest water allowed, in m. [default: what the time step is stable in]")

@@ -46,6 +46,14 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: its folder does not exist. Create it first: mkdir -p {path.absolute().parent}")
 
 
+def require_writable(path: Path) -> None:
+    """OutputError where a file cannot be made beside `path`: better known before a long computation than after it."""
+    probe = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        probe.touch()
+        probe.unlink()
+
+
 def _is_store(path: Path) -> bool:
     """Whether a folder is a Zarr store, and is asked for as one."""
     return path.suffix == ".zarr" and any((path / name).exists() for name in (".zgroup", "zarr.json"))

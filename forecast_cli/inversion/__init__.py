@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import xarray as xr
 
+from forecast_cli.data.forecasts import open_written
 from forecast_cli.data.noise import Noise
-from forecast_cli.data.output import refuse_overwrite
+from forecast_cli.data.output import refuse_overwrite, require_writable
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion import guess
 from forecast_cli.inversion.depths import Depths, smooth, white
@@ -124,6 +124,7 @@ def invert(
     before = _unfinished(output) if resume == "auto" else None
     if before is None:
         refuse_overwrite(output, overwrite)
+    require_writable(output)
     work = _Work(inversion, reporter, stop)
     work.prepare(None if before is None else before)
     work.fit()
@@ -137,7 +138,7 @@ def _unfinished(output: Path) -> np.ndarray | None:
     if not output.exists():
         return None
     try:
-        with xr.open_dataset(output, engine="netcdf4") as dataset:
+        with open_written(output) as dataset:
             if dataset.attrs.get("forecast_kind") != KIND:
                 raise DataError(f"{output} exists and is no result of invert-topography. Choose another name.")
             if int(dataset.attrs["converged"]):
@@ -145,7 +146,7 @@ def _unfinished(output: Path) -> np.ndarray | None:
                     f"{output} has converged: there is nothing to go on with. Start anew with --overwrite --resume never."
                 )
             return np.asarray(dataset["depth"].values, float)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise DataError(
             f"{output}: cannot be gone on with ({str(error).splitlines()[0]}). Choose another name, or --overwrite --resume never."
         ) from error

@@ -138,12 +138,7 @@ def _numbers(physics: Physics, observed: Observed) -> tuple[dict[str, float], tu
     for name, default in DEFAULTS.items():
         value, origin = physics.numbers.get(name), f"--{name}"
         if value is None and name in observed.attributes:
-            try:
-                value, origin = float(observed.attributes[name]), "the file"
-            except (TypeError, ValueError) as error:
-                raise DataError(
-                    f"{observed.source}: the attribute {name} = {observed.attributes[name]!r} is no number. Give --{name}."
-                ) from error
+            value, origin = _attribute(observed, name, f"--{name}"), "the file"
         if value is None and observed.latitude is not None and name in ("coriolis", "beta"):
             angle = math.radians(observed.latitude)
             value = 2 * ROTATION * math.sin(angle) if name == "coriolis" else 2 * ROTATION * math.cos(angle) / 6.371e6
@@ -163,6 +158,16 @@ def _numbers(physics: Physics, observed: Observed) -> tuple[dict[str, float], tu
     return found, (", ".join(origins),)
 
 
+def _attribute(observed: Observed, name: str, option: str) -> float:
+    """A number among the attributes of the file; DataError, which names the option instead, for what is none."""
+    try:
+        return float(observed.attributes[name])
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{observed.source}: the attribute {name} = {observed.attributes[name]!r} is no number. Give {option}."
+        ) from error
+
+
 def deepest_stable(observed: Observed, time_step: float, gravity: float, friction: float) -> float:
     """The depth [m] at which a step is at its limit of stability, see ShallowWater.stable_step."""
     curvature = sum(1 / dx**2 for dx in observed.grid.spacing)
@@ -176,7 +181,7 @@ def _steps(
     interval, gravity, friction = observed.interval, numbers["gravity"], numbers["friction"]
     step, origin = physics.time_step, "--time-step"
     if step is None and "time_step" in observed.attributes:
-        step, origin = float(observed.attributes["time_step"]), "the file"
+        step, origin = _attribute(observed, "time_step", "--time-step"), "the file"
     warnings: tuple[str, ...] = ()
     if step is None:
         if physics.max_depth is None:

@@ -357,6 +357,8 @@ REFUSED = {
     "two frames": (lambda d: d.isel(time=slice(0, 2)), (), DATA, "at least 3"),
     "no elevation": (lambda d: d.drop_vars("eta"), (), DATA, "--variable eta=NAME"),
     "eta in feet": (lambda d: d.assign(eta=d.eta.assign_attrs(units="feet")), (), DATA, "feet"),
+    "a time step in words": (lambda d: d.assign_attrs(time_step="short"), (), DATA, "is no number. Give --time-step"),
+    "a gravity in words": (lambda d: d.assign_attrs(gravity="heavy"), (), DATA, "is no number. Give --gravity"),
     "an unknown variable": (None, ("--variable", "eta=zeta"), DATA, "zeta"),
     "an unknown role": (None, ("--variable", "w"), USAGE, "eta, u or v"),
     "a step too long for the depth": (None, ("--max-depth", "5000"), USAGE, "unstable"),
