@@ -38,6 +38,16 @@ def deviations(observed: Observed, given: Mapping[str, Noise]) -> tuple[np.ndarr
     return np.array(found), tuple(estimated)
 
 
+def told(observed: Observed, noise: np.ndarray) -> str:
+    """The noise of each channel for people."""
+    units = {"eta": "m"}
+    sizes = zip(observed.channels, noise, observed.spread, strict=True)
+    return ", ".join(
+        f"{name} {size:.3g} {units.get(name, 'm s-1')} ({size / spread:.2%} of its spread)"
+        for name, size, spread in sizes
+    )
+
+
 def estimate(values: np.ndarray) -> float:
     """The standard deviation of white noise in (sample, time, height, width): the least that one of FILTERS finds.
 

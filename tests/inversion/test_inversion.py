@@ -12,7 +12,8 @@ from forecast_cli.data.noise import Noise
 from forecast_cli.domain import Axis, Domain, TimeStep
 from forecast_cli.equations.shallow_water import ShallowWater
 from forecast_cli.errors import ConfigError, DivergedError
-from forecast_cli.inversion import guess, scored, taylor_order
+from forecast_cli.inversion import guess
+from forecast_cli.inversion.checks import scored, taylor_order
 from forecast_cli.inversion.depths import Depths, smooth, white
 from forecast_cli.inversion.descent import Descent, descend
 from forecast_cli.inversion.misfit import FREEDOM, NONE, Misfit, Objective, Soundings
