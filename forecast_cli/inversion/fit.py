@@ -43,7 +43,7 @@ class Fit:
     """The state of an inversion between its start and its verdict; `run` takes it there.
 
     objective: with the noise and the prior as they are by now. length: correlation length of the prior [m], None for a white one.
-    posterior: at the last place where it was computed, None before.
+    posterior: where it was last computed on the way, None before; uncertainty: that of the depth found, None unless it is known.
     """
 
     def __init__(self, prepared: Prepared, inversion: Inversion, reporter: Reporter, stop: Callable[[], bool]) -> None:
@@ -51,6 +51,7 @@ class Fit:
         self.objective, self.descent = prepared.objective, Descent(prepared.start)
         self.length = prepared.lengths[0] if prepared.lengths else None
         self.posterior: Posterior | None = None
+        self.uncertainty: Posterior | None = None
 
     @property
     def depth(self) -> np.ndarray:
@@ -183,7 +184,7 @@ class Fit:
         if found is None:
             # Marked as unfinished, so that --resume auto comes back for it.
             self.descent.stopped, self.descent.converged = True, False
-        self.posterior = found
+        self.uncertainty = self.posterior = found
 
     def residual(self) -> np.ndarray:
         """(sample, time, channel, height, width) in standard deviations, NaN where nobody looked."""

@@ -21,7 +21,7 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
     depth, residual = fit.depth, fit.residual()
     freedom = max(1.0, fit.objective.misfit.count - fit.used)
     chi2 = float(np.nansum(residual**2)) / freedom
-    deviation = fit.posterior.deviation if fit.posterior else None
+    deviation = fit.uncertainty.deviation if fit.uncertainty else None
     if deviation is not None:
         # What the model cannot explain makes the depth less sure.
         deviation = deviation * math.sqrt(max(1.0, chi2))
@@ -73,7 +73,7 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
 
 def _attributes(fit: Fit, verdict: Verdict, chi2: float, warnings: Sequence[str], seconds: float) -> dict[str, Any]:
     """Every physical and numerical choice, and the verdict."""
-    plan, prepared, posterior = fit.inversion, fit.prepared, fit.posterior
+    plan, prepared, posterior = fit.inversion, fit.prepared, fit.uncertainty
     observed, forward = prepared.observed, prepared.forward
     noise = fit.objective.misfit.deviation.cpu().numpy()
     found: dict[str, Any] = dict(forward.settled)
