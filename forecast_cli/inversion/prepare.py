@@ -102,12 +102,15 @@ def _misfit(inversion: Inversion, observed: Observed, forward: Forward, noise: n
     context = forward.context
     start = observed.start[:, None]
     if context > 1:
-        # A model that needs more than one frame needs them whole, with all their variables.
-        if observed.channels != CHANNELS or np.isnan(observed.later[:, : context - 1]).any():
+        # A model that needs more than one frame needs them whole, with all their variables; on walls nothing moves.
+        known = observed.later[:, : context - 1].copy()
+        if observed.channels == CHANNELS:
+            known[:, :, 1, :, -1] = known[:, :, 2, -1, :] = 0
+        if observed.channels != CHANNELS or np.isnan(known).any():
             raise DataError(
                 f"{observed.source}: the model of the run sees {context} whole frames first, and some of eta, u, v are missing in them."
             )
-        start = np.concatenate([start, observed.later[:, : context - 1]], axis=1)
+        start = np.concatenate([start, known], axis=1)
     later = observed.later[:, context - 1 :]
     kind: dict[str, Any] = {"dtype": inversion.dtype, "device": inversion.device}
     channels = tuple(CHANNELS.index(name) for name in observed.channels)
