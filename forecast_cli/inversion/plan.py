@@ -39,6 +39,8 @@ class Inversion:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ConfigError(f"--iterations {self.iterations}: expected at least 1.")
+        if torch.device(self.device).type == "mps" and self.dtype == torch.float64:
+            raise ConfigError("--device mps has no float64: give --dtype float32.")
         if self.uncertainty not in UNCERTAINTIES:
             raise ConfigError(f"--uncertainty {self.uncertainty}: expected {', '.join(UNCERTAINTIES)}.")
         if self.prior.partition(":")[0] not in ("auto", "white", "smooth"):

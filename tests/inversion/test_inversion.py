@@ -12,7 +12,7 @@ from forecast_cli.data.noise import Noise
 from forecast_cli.domain import Axis, Domain, TimeStep
 from forecast_cli.equations.shallow_water import ShallowWater
 from forecast_cli.errors import ConfigError, DivergedError
-from forecast_cli.inversion import guess
+from forecast_cli.inversion import Inversion, Source, guess
 from forecast_cli.inversion.checks import scored, taylor_order
 from forecast_cli.inversion.depths import Depths, smooth, white
 from forecast_cli.inversion.descent import Descent, descend
@@ -374,6 +374,11 @@ def test_a_finer_model_continues_where_it_stopped():
     second = refined(first.fields[:, -1:], 3, static=depth, state=first.state)
     assert torch.equal(torch.cat([first.fields, second.fields], dim=1), whole.fields)
     assert isinstance(y, Axis)
+
+
+def test_a_device_without_double_precision_is_told_so():
+    with pytest.raises(ConfigError, match="float32"):
+        Inversion(Source(("waves.nc",)), device="mps")
 
 
 def test_noise_of_nothing_is_refused():
