@@ -75,6 +75,8 @@ def test_a_bed_is_found_with_honest_intervals(invert, waves):
     assert bed.depth.attrs["positive"] == "down"
     assert bed.depth.attrs["standard_name"] == "sea_floor_depth_below_mean_sea_level"
     assert bed.depth.attrs["units"] == bed.depth_std.attrs["units"] == "m"
+    assert bed.depth_std.attrs["standard_name"] == "sea_floor_depth_below_mean_sea_level standard_error"
+    assert bed.u.attrs["standard_name"] == "sea_water_x_velocity"
     assert (bed.depth_std > 0).all()
     np.testing.assert_allclose(bed.depth_error, bed.depth - bed.depth_true, atol=1e-12)
     assert bed.eta.dims == ("sample", "time", "y", "x")
