@@ -10,7 +10,8 @@ from forecast_cli.data.fields import open_fields
 from forecast_cli.domain import Axis
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.misfit import Soundings
-from forecast_cli.inversion.observed import PLACES, Observed, cells_of, table
+from forecast_cli.inversion.observed import Observed
+from forecast_cli.inversion.places import PLACES, cells_of, table
 
 ACCURACY = 0.01
 """Standard deviation of a sounding that says nothing of it, as a share of its depth."""

@@ -13,7 +13,8 @@ from forecast_cli.config import ModelConfig, RunConfig
 from forecast_cli.domain import Axis, Domain, TimeStep
 from forecast_cli.equations.shallow_water import ShallowWater
 from forecast_cli.errors import CheckpointError, ConfigError, DataError
-from forecast_cli.inversion.observed import ROTATION, Observed
+from forecast_cli.inversion.metric import ROTATION
+from forecast_cli.inversion.observed import Observed
 from forecast_cli.inversion.refined import Refined
 from forecast_cli.models import ForecastModel, build_model
 from forecast_cli.physics.integrate import steps_of

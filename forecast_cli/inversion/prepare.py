@@ -14,9 +14,10 @@ from forecast_cli.inversion.depths import Depths, smooth, white
 from forecast_cli.inversion.given import depth_of, first_depth, soundings_of
 from forecast_cli.inversion.misfit import NONE, Misfit, Objective
 from forecast_cli.inversion.noise import deviations, told
-from forecast_cli.inversion.observed import CHANNELS, Observed, read_waves
+from forecast_cli.inversion.observed import CHANNELS, Observed
 from forecast_cli.inversion.physics import Forward, settle
 from forecast_cli.inversion.plan import Inversion, Reporter
+from forecast_cli.inversion.reading import read_waves
 
 SPREAD = 0.15
 """Spread of the smooth prior before the data have chosen theirs."""

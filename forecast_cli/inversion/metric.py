@@ -1,0 +1,63 @@
+"""Grids and times in metres and seconds, whatever the file has."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from forecast_cli.data.bathymetry import EARTH
+from forecast_cli.data.fields import Fields
+from forecast_cli.domain import Axis, TimeStep
+from forecast_cli.errors import DataError
+from forecast_cli.inversion.observed import Told
+from forecast_cli.physics.grid import Grid
+
+ROTATION = 7.2921e-5
+"""Angular velocity of the Earth [s-1]."""
+_SECONDS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
+
+
+def metric_grid(fields: Fields, told: Told) -> tuple[Grid, float | None]:
+    """The grid in metres, and the latitude of its middle where it is in degrees: then y is 0 there, and it is taken as a plane."""
+    domain = fields.domain
+    y, x = domain.y, domain.x
+    assert y is not None
+    for axis in (y, x):
+        if axis.spacing is None or axis.first is None:
+            raise DataError(
+                f"{fields.source}: '{axis.name}' has no evenly spaced coordinate. Interpolate the waves to an even grid."
+            )
+        if axis.spacing <= 0:
+            raise DataError(
+                f"{fields.source}: '{axis.name}' descends. Turn the data round: ncpdq -a -{axis.name} IN OUT."
+            )
+    if domain.grid != "latitude-longitude":
+        per = {"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "km": 1000.0}
+        for axis in (y, x):
+            if axis.units not in per:
+                raise DataError(
+                    f"{fields.source}: '{axis.name}' is in '{axis.units}'; expected m, km or degrees. Set its units attribute."
+                )
+        return Grid(tuple(_scaled(axis, per[axis.units]) for axis in (y, x))), None
+    middle = float(y.first or 0.0) + float(y.spacing or 0.0) * (y.size - 1) / 2
+    degree = EARTH * np.pi / 180
+    dy, dx = degree * float(y.spacing or 0.0), degree * float(np.cos(np.deg2rad(middle))) * float(x.spacing or 0.0)
+    told.notes.append(
+        f"degrees taken as a plane of {x.size * dx / 1000:.4g} km by {y.size * dy / 1000:.4g} km at latitude {middle:.4g}"
+    )
+    axes = (Axis("y", y.size, "m", -(y.size - 1) / 2 * dy, dy), Axis("x", x.size, "m", dx / 2, dx))
+    return Grid(axes), middle
+
+
+def _scaled(axis: Axis, metres: float) -> Axis:
+    return replace(axis, units="m", first=(axis.first or 0.0) * metres, spacing=(axis.spacing or 0.0) * metres)
+
+
+def seconds(step: TimeStep, source: str) -> float:
+    """A time step in seconds. DataError where the file's unit is no unit of time."""
+    unit = step.unit.removesuffix("s") if len(step.unit) > 1 else step.unit
+    if unit not in _SECONDS:
+        told = {"month": "regular in the calendar only", "frame": "without times"}.get(step.unit, f"in '{step.unit}'")
+        raise DataError(
+            f"{source}: the frames are {told}. Give the file a time coordinate in seconds, minutes, hours, days or dates."
+        )
+    return float(step.amount * _SECONDS[unit])
