@@ -28,18 +28,20 @@ class Bathymetry(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_bathymetry(place: str, cells: tuple[int, int], *, min_depth: float | None = None) -> Bathymetry:
+def read_bathymetry(
+    place: str, cells: tuple[int, int], *, min_depth: float | None = None, option: str = "--topography"
+) -> Bathymetry:
     """The sea bed in a file, on `cells` (height, width) that fill its extent: means over coarser cells, interpolated to finer ones.
 
     place: FILE or FILE:variable. Degrees are converted to metres at the middle latitude. min_depth: shallower water
-    and land are deepened to it; None refuses land.
+    and land are deepened to it; None refuses land. option: what the user says it with.
     Raises DataError for a file with more than one candidate, with a sign that its values contradict, or with land.
     """
     file, colon, name = place.rpartition(":")
     chosen = (file, [name]) if colon and Path(file).exists() else (place, [])
     fields = open_fields([chosen[0]], variables=chosen[1], static=True)
     if len(fields.names) > 1:
-        raise DataError(f"{place}: which of {', '.join(fields.names)} is the sea bed? Give --topography {place}:NAME.")
+        raise DataError(f"{place}: which of {', '.join(fields.names)} is the sea bed? Give {option} {place}:NAME.")
     if fields.domain.y is None:
         raise DataError(f"{place}: '{fields.names[0]}' has one dimension of space; a sea bed has two.")
     unit = fields.domain.variables[0].units

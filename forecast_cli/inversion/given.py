@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from forecast_cli.data.bathymetry import read_bathymetry
 from forecast_cli.data.fields import open_fields
@@ -12,7 +13,9 @@ from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.misfit import Soundings
 from forecast_cli.inversion.observed import Observed
 from forecast_cli.inversion.places import PLACES, cells_of, table
+from forecast_cli.inversion.variables import variables_of
 
+FLOOR = "sea_floor_depth_below_mean_sea_level"
 ACCURACY = 0.01
 """Standard deviation of a sounding that says nothing of it, as a share of its depth."""
 
@@ -23,7 +26,11 @@ def depth_of(place: str, observed: Observed, option: str) -> np.ndarray:
     if not Path(file or place).exists():
         raise DataError(f"{option} {place}: no such file.")
     height, width = observed.grid.shape
-    bed = read_bathymetry(place, (height, width))
+    if file == place:
+        # A file of waves may hold their depth too.
+        named = [name for name, variable in variables_of([place]).items() if _is_depth(name, variable)]
+        place = f"{place}:{named[0]}" if len(named) == 1 else place
+    bed = read_bathymetry(place, (height, width), option=option)
     for axis, (first, last) in zip(observed.grid.axes, bed.extent, strict=True):
         length = axis.size * (axis.spacing or 0.0)
         if not math.isclose(last - first, length, rel_tol=0.02):
@@ -31,6 +38,10 @@ def depth_of(place: str, observed: Observed, option: str) -> np.ndarray:
                 f"{option} {place}: {(last - first) / 1000:.4g} km along {axis.name}, the waves' basin has {length / 1000:.4g} km."
             )
     return bed.depth
+
+
+def _is_depth(name: str, variable: xr.DataArray) -> bool:
+    return name == "depth" or str(variable.attrs.get("standard_name", "")) == FLOOR
 
 
 def first_depth(said: str, observed: Observed) -> np.ndarray | None:

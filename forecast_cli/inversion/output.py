@@ -10,11 +10,11 @@ import xarray as xr
 
 from forecast_cli.data.output import Writer, open_writer
 from forecast_cli.equations.shallow_water import ShallowWater
+from forecast_cli.inversion.given import FLOOR
 from forecast_cli.inversion.observed import Observed
 from forecast_cli.inversion.verdict import Verdict
 
 KIND = "topography"
-FLOOR = "sea_floor_depth_below_mean_sea_level"
 SERIES = 64
 """Gauges whose series are written, at most."""
 

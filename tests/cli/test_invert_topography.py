@@ -62,7 +62,7 @@ def gauges(path, count=5, header="x,y", scale=SIDE):
 
 
 def test_a_bed_is_found_with_honest_intervals(invert, waves):
-    result, bed = invert(waves, "--noise", "1%", "--truth", f"{waves}:depth", "--json")
+    result, bed = invert(waves, "--noise", "1%", "--truth", waves, "--json")
     assert result.exit_code == TRUSTED, result.output
     told = json.loads(result.stdout)
     assert told["converged"] is told["trustworthy"] is True
