@@ -2,9 +2,11 @@
 
 Where there is no compiler, or FORECAST_NATIVE=0, `load` gives None, and the caller does the same with torch.
 A library is kept under its source, compiler and processor in FORECAST_CACHE (else XDG_CACHE_HOME/forecast, else
-~/.cache/forecast), so that a folder that many machines share never serves one the code of another.
+~/.cache/forecast), so that a folder that many machines share never serves one the code of another; where that cannot be
+written, it is made anew for each process.
 """
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -40,7 +42,15 @@ def load(source: Path) -> ctypes.CDLL | None:
 def _folders() -> list[Path]:
     cache = os.environ.get("FORECAST_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "forecast"
-    return [Path(cache) if cache else home, Path(tempfile.gettempdir()) / f"forecast-{os.getuid()}"]
+    return [Path(cache) if cache else home, _own_folder()]
+
+
+@functools.cache
+def _own_folder() -> Path:
+    """A temporary folder of this process: what others may write to is no place to load code from."""
+    folder = tempfile.mkdtemp(prefix="forecast-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _compile(compiler: str, source: Path, library: Path) -> None:

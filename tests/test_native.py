@@ -57,7 +57,7 @@ def test_no_library_without_a_compiler(source, monkeypatch):
 
 
 def test_code_that_does_not_compile_is_no_library_and_leaves_nothing(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(native, "_own_folder", lambda: tmp_path / "temporary")
     source.write_text("not C")
     assert native.load(source) is None
     assert not [file for folder in ("cache", "temporary") for file in (tmp_path / folder).rglob("*") if file.is_file()]
@@ -66,6 +66,6 @@ def test_code_that_does_not_compile_is_no_library_and_leaves_nothing(source, tmp
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(source, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(native, "_own_folder", lambda: tmp_path / "temporary")
     assert loaded(source).twice(3) == 6
     assert list((tmp_path / "temporary").rglob("*.so"))

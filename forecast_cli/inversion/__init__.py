@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from forecast_cli.data.files import expand
 from forecast_cli.data.forecasts import open_written
 from forecast_cli.data.output import refuse_overwrite, require_writable
-from forecast_cli.errors import DataError
+from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.fit import Fit
 from forecast_cli.inversion.judgement import judged
 from forecast_cli.inversion.observed import Source
@@ -33,6 +34,7 @@ def invert(
     Raises ForecastErrors for what is wrong with input or options; nothing is written then.
     """
     started = time.monotonic()
+    _refuse_input(inversion, output)
     before = _unfinished(output) if resume == "auto" else None
     if before is None:
         refuse_overwrite(output, overwrite)
@@ -45,6 +47,15 @@ def invert(
         reporter.say(f"warning: {text}")
     write(output, prepared.observed, result, overwrite=overwrite or before is not None)
     return outcome
+
+
+def _refuse_input(inversion: Inversion, output: Path) -> None:
+    """ConfigError where the output would replace a file that is read."""
+    source = inversion.source
+    read = [*expand(source.files), source.initial_state, inversion.truth, inversion.soundings, source.gauges]
+    for place in filter(None, read):
+        if output.absolute() in (Path(place).absolute(), Path(place.rpartition(":")[0] or place).absolute()):
+            raise ConfigError(f"-o {output}: it is read from, and would be replaced. Choose another name.")
 
 
 def _unfinished(output: Path) -> np.ndarray | None:

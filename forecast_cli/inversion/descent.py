@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 
 from forecast_cli.inversion.misfit import Objective
@@ -14,6 +15,8 @@ WINDOW = 10
 CALM = 0.002
 """At rest: WINDOW iterations lower the objective by less than this for each unknown: in the mean they move it by 0.06 of its deviation."""
 
+LAST = 3
+"""A line search that ends by itself has met rounding where so many iterations before it have hardly lowered the objective."""
 SHARP = 0.05
 """The same for all unknowns together where every direction counts alike: then no direction is a laggard, and waiting costs little."""
 
@@ -56,6 +59,8 @@ def descend(
     best, steepness = (math.inf, descent.x), math.inf
     first, calm = len(descent.values), CALM * len(descent.x) if change is None else SHARP
 
+    rest = 1e-9 if objective.misfit.start.dtype == torch.float64 else 1e-5
+
     def evaluated(y: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best, steepness
         if stop():
@@ -97,7 +102,7 @@ def descend(
     else:
         # The prior alone curves the objective by 1, so that no more than this is left to be gained; or rounding hides it.
         since = descent.values[first:]
-        rounding = len(since) > WINDOW and since[-1 - WINDOW] - since[-1] < 1e-9 * since[-1]
+        rounding = len(since) > LAST and since[-1 - LAST] - since[-1] < rest * since[-1]
         descent.converged = steepness / 2 < calm or rounding
     descent.x = best[1]
     return descent

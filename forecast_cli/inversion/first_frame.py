@@ -39,12 +39,16 @@ def start_of(start: np.ndarray, source: Source, eta: Fields, told: Told) -> np.n
         else:
             told.notes.append("the water is at rest at the first frame")
             start[:, 1:] = 0
+    for channel, name in ((1, "u"), (2, "v")):
+        if np.isnan(start[:, channel]).all():
+            told.notes.append(f"{name} is at rest at the first frame")
+            start[:, channel] = 0
+    start[:, 1, :, -1] = 0
+    start[:, 2, -1, :] = 0
     if np.isnan(start).any():
         raise DataError(
             f"{eta.source}: the velocity of the first frame is missing somewhere. Give --initial-velocity rest, or --initial-velocity FILE."
         )
-    start[:, 1, :, -1] = 0
-    start[:, 2, -1, :] = 0
     return start
 
 

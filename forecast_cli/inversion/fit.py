@@ -105,9 +105,13 @@ class Fit:
     def _descend(
         self, objective: Objective, iterations: int, softened: float, change: np.ndarray | None = None
     ) -> None:
+        total = self.inversion.iterations
+        iterations = min(iterations, total - self.descent.iterations)
         if self.descent.stopped:
             return
-        total = self.inversion.iterations
+        if iterations < 1:
+            self.descent.converged = False
+            return
 
         def report(descent: Descent) -> None:
             self.reporter.step("inverting", descent.iterations, total, f"iterations, chi2 {descent.chi2[-1]:.4g}")

@@ -37,6 +37,8 @@ class Inversion:
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: expected at least 0.")
         if self.iterations < 1:
             raise ConfigError(f"--iterations {self.iterations}: expected at least 1.")
         if torch.device(self.device).type == "mps" and self.dtype == torch.float64:

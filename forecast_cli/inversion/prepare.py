@@ -60,6 +60,11 @@ def prepare(inversion: Inversion, before: np.ndarray | None, reporter: Reporter)
     first = first_depth(inversion.initial, observed)
     noise, estimated = deviations(observed, inversion.noise)
     soundings, of_soundings = soundings_of(inversion.soundings, observed) if inversion.soundings else (NONE, "")
+    if first is not None and not (forward.lower < first.min() and first.max() < forward.upper):
+        raise ConfigError(
+            f"--initial {inversion.initial}: {first.min():.4g} to {first.max():.4g} m, beyond the bounds of {forward.lower:.4g} and "
+            f"{forward.upper:.4g} m. Give --min-depth, --max-depth, or another first guess."
+        )
     lengths = _lengths(inversion, observed)
     misfit = _misfit(inversion, observed, forward, noise)
     warnings = _warnings(observed, forward)
@@ -81,6 +86,8 @@ def prepare(inversion: Inversion, before: np.ndarray | None, reporter: Reporter)
         linear = guess.of_continuity(observed, constant, upwind=forward.settled["scheme"] == "upwind")
         if linear is not None and _is_better(misfit, forward, linear, constant):
             start, origin = linear, "least squares of continuity"
+    if before is not None and before.shape != observed.grid.shape:
+        raise DataError("--resume auto: the output is of another grid than the waves. Choose another name.")
     if before is not None:
         start, origin = before, "where the earlier run had come to"
     amplitudes = smooth(observed.grid, lengths[0], SPREAD) if lengths else white()

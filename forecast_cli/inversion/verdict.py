@@ -56,7 +56,7 @@ def judge(
     if taylor < TAYLOR:
         reasons.append(f"the gradient is not exact (Taylor order {taylor:.2f}, expected 2)")
     allowed = 1 + max(EXPLAINED - 1, CHANCE * math.sqrt(2 / max(freedom, 1)))
-    if chi2 > allowed:
+    if not chi2 <= allowed:
         reasons.append(
             f"chi2 {chi2:.3g}, expected 1: no depth explains the waves to within {'their' if noise_known else 'the estimated'} noise; "
             "something in them is not in the model (rotation, friction, time step, resolution)"

@@ -18,7 +18,7 @@ from forecast_cli.cli import app
 SIZE, SIDE = 16, 1e6
 TRUSTED, USAGE, DATA, UNTRUSTED, OUTPUT, STOPPED = 0, 2, 3, 6, 7, 75
 SIMULATE = ("simulate", "shallow-water", "--grid", SIZE, "--dtype", "float64", "--topography")
-QUICK = ("--uncertainty", "none", "--iterations", "3", "--noise", "1%")
+QUICK = ("--uncertainty", "none", "--iterations", "12", "--noise", "1%")
 
 
 def command(*arguments):
@@ -154,7 +154,7 @@ def test_stations_are_put_on_the_grid_of_the_first_frame(invert, waves, tmp_path
     stations = changed(waves, tmp_path / "stations.nc", at_stations)
     first = changed(waves, tmp_path / "first.nc", lambda d: d[["eta", "u", "v"]].isel(sample=0, time=[0]))
     result, bed = invert(stations, "--initial-state", first, *QUICK)
-    assert result.exit_code == UNTRUSTED, result.output  # three iterations
+    assert result.exit_code == UNTRUSTED, result.output  # few iterations
     assert int((bed.observed > 0).sum()) == 9
     refused = invert(stations, output=tmp_path / "no.nc")[0]
     assert refused.exit_code == DATA
@@ -263,7 +263,7 @@ def test_a_trained_model_takes_the_place_of_the_equation(forecast, invert, waves
     trained = forecast("train", waves, *finn, *parts, "-o", run)
     assert trained.exit_code == 0, trained.output
     result, bed = invert(waves, "--run", run, *QUICK)
-    assert result.exit_code == UNTRUSTED, result.output  # three iterations
+    assert result.exit_code == UNTRUSTED, result.output  # few iterations
     assert bed.attrs["model"] == "finn"
     assert bed.chi2[-1] < bed.chi2[0]
     refused = invert(waves, "--run", run, "--gravity", 9.8, output=tmp_path / "no.nc")[0]
@@ -335,6 +335,39 @@ def test_a_bed_is_not_overwritten(invert, waves, tmp_path):
     assert (tmp_path / "bed.nc").read_text() == "kept"
 
 
+def test_what_is_read_is_never_replaced(forecast, waves):
+    before = waves.read_bytes()
+    for options in ((), ("--truth", waves)):
+        result = forecast("invert-topography", waves, *options, "-o", waves, "--overwrite", *QUICK)
+        assert result.exit_code == USAGE
+        assert "would be replaced" in result.stderr
+    assert waves.read_bytes() == before
+
+
+def test_a_bed_of_another_grid_is_not_gone_on_with(invert, waves, tmp_path):
+    smaller = changed(waves, tmp_path / "smaller.nc", lambda d: d.isel(x=slice(0, 12)))
+    assert invert(smaller, "--noise", "1%", "--time-limit", "0.01")[0].exit_code == STOPPED
+    result, _ = invert(waves, "--noise", "1%", "--resume", "auto")
+    assert result.exit_code == DATA
+    assert "another grid" in result.stderr
+
+
+def test_one_velocity_may_be_used_without_the_other(invert, waves):
+    _, bed = invert(waves, "--variable", "eta,u", *QUICK)
+    assert bed.attrs["observed_variables"] == "eta,u"
+
+
+def test_iterations_are_the_most_that_are_made(invert, waves):
+    _, bed = invert(waves, *QUICK)
+    assert bed.attrs["iterations"] == 12
+    assert not bed.attrs["converged"]
+
+
+def test_single_precision_is_enough(invert, waves):
+    result, _ = invert(waves, "--noise", "1%", "--dtype", "float32", "--uncertainty", "none")
+    assert result.exit_code == TRUSTED, result.output
+
+
 # --- what cannot be -----------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +421,8 @@ REFUSED = {
     "no noise at all": (None, ("--noise", "0"), USAGE, "more than 0"),
     "noise of another variable": (None, ("--noise", "w=1%"), USAGE, "no variable 'w'"),
     "a prior without length": (None, ("--prior", "smooth:long"), USAGE, "length in metres"),
+    "a first guess beyond the bounds": (None, ("--initial", "5000"), USAGE, "beyond the bounds"),
+    "a negative seed": (None, ("--seed", "-1"), USAGE, "--seed -1"),
     "an unknown prior": (None, ("--prior", "rough"), USAGE, "white, smooth"),
     "an unknown uncertainty": (None, ("--uncertainty", "much"), USAGE, "gauss-newton"),
     "no iterations": (None, ("--iterations", "0"), USAGE, "at least 1"),
