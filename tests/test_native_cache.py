@@ -1,0 +1,79 @@
+"""A library of the cache that is broken, slow to come, or wanted by many at once, is no harm."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from forecast_cli import native
+
+CODE = "int twice(int n) { return 2 * n; }\n"
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FORECAST_NATIVE", raising=False)
+    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    (tmp_path / "code.c").write_text(CODE)
+    native.load.cache_clear()
+    if native.load(tmp_path / "code.c") is None:
+        pytest.skip("no C compiler")
+    native.load.cache_clear()
+    yield tmp_path / "code.c"
+    native.load.cache_clear()
+
+
+def test_a_broken_library_is_compiled_anew_elsewhere(source, tmp_path):
+    """As a full disk leaves it."""
+    library = next((tmp_path / "cache").glob("*.so"))
+    library.unlink()  # a library that is loaded must not be written to
+    library.write_bytes(b"\x7fELF")
+    assert native.load(source).twice(4) == 8
+
+
+def test_a_compiler_that_hangs_is_given_up(source, monkeypatch):
+    source.write_text(CODE.replace("twice", "thrice"))
+
+    def run(*arguments, **_):
+        raise subprocess.TimeoutExpired(arguments, 120)
+
+    monkeypatch.setattr(native.subprocess, "run", run)
+    assert native.load(source) is None
+
+
+def test_other_flags_are_another_library(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-DOTHER"))
+    assert native.load(source).twice(4) == 8
+    assert len(list((tmp_path / "cache").glob("*.so"))) == 2
+
+
+def test_processes_that_want_it_at_once_all_get_it(source, tmp_path):
+    """And leave one library, whole."""
+    for library in (tmp_path / "cache").glob("*.so"):
+        library.unlink()
+    code = (
+        "import sys, pathlib; from forecast_cli import native; print(native.load(pathlib.Path(sys.argv[1])).twice(21))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True, env=os.environ)
+        for _ in range(3)
+    ]
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["42\n"] * 3
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".so"]
+
+
+def test_a_temporary_folder_that_others_may_write_to_is_not_trusted(source, tmp_path, monkeypatch):
+    """Its name can be guessed; whoever makes it first could put any code there for others to run."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "file" / "cache"))
+    folder = tmp_path / "temporary" / f"forecast-{os.getuid()}"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    mine = next((tmp_path / "cache").glob("*.so"))
+    foreign = tmp_path / "foreign.c"
+    foreign.write_text(CODE.replace("2 * n", "666"))
+    native._compile(native.shutil.which(os.environ.get("CC", "cc")), foreign, folder / mine.name)
+    library = native.load(source)
+    assert library is None or library.twice(4) == 8
