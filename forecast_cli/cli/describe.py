@@ -101,6 +101,10 @@ def _topography(path: Path) -> dict[str, Any]:
         }
         if "depth_std" in dataset:
             told["deviation"] = f"{float(dataset['depth_std'].median()):.3g} m in the median ({said['uncertainty']})"
+        if "gravity_std" in said:
+            told["inferred"] = f"gravity {said['gravity']:.5g} m s-2, deviation {said['gravity_std']:.2g}"
+        if "warnings" in said:
+            told["warnings"] = said["warnings"]
         if "relative_l2" in said:
             told["error"] = f"{said['relative_l2']:.3%}, {said['relative_l2_inner']:.3%} off the walls"
         return told

@@ -18,8 +18,8 @@ from forecast_cli.inversion.fit import Fit
 from forecast_cli.inversion.judgement import judged
 from forecast_cli.inversion.observed import Source
 from forecast_cli.inversion.output import KIND, write
-from forecast_cli.inversion.physics import Physics
-from forecast_cli.inversion.plan import Inversion, Outcome, Reporter
+from forecast_cli.inversion.physics import DEFAULTS, Physics
+from forecast_cli.inversion.plan import Earlier, Inversion, Outcome, Reporter
 from forecast_cli.inversion.prepare import prepare
 
 __all__ = ["Inversion", "Outcome", "Physics", "Reporter", "Source", "invert"]
@@ -58,8 +58,8 @@ def _refuse_input(inversion: Inversion, output: Path) -> None:
             raise ConfigError(f"-o {output}: it is read from, and would be replaced. Choose another name.")
 
 
-def _unfinished(output: Path) -> np.ndarray | None:
-    """The depth in an output that has not converged; None without one. DataError for one that has."""
+def _unfinished(output: Path) -> Earlier | None:
+    """What an output that has not converged holds; None without one. DataError for one that has."""
     if not output.exists():
         return None
     try:
@@ -70,7 +70,8 @@ def _unfinished(output: Path) -> np.ndarray | None:
                 raise DataError(
                     f"{output} has converged: there is nothing to go on with. Start anew with --overwrite --resume never."
                 )
-            return np.asarray(dataset["depth"].values, float)
+            numbers = {name: float(dataset.attrs[name]) for name in DEFAULTS if name in dataset.attrs}
+            return Earlier(np.asarray(dataset["depth"].values, float), numbers)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise DataError(
             f"{output}: cannot be gone on with ({str(error).splitlines()[0]}). Choose another name, or --overwrite --resume never."

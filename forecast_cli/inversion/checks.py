@@ -10,29 +10,40 @@ from forecast_cli.inversion.misfit import Objective
 
 DIRECTIONS = 3
 """In which the gradient is checked."""
+SHARES = {torch.float64: (1e-6, 1e-8, 1e-10), torch.float32: (1e-3, 1e-4)}
+"""Remainders to begin with, as shares of the objective."""
+SURE = 0.05
+"""As near to 2 as needs no further sizes."""
 
 
 def taylor_order(objective: Objective, x: np.ndarray, generator: np.random.Generator) -> float:
     """The order at which J(x + e d) - J(x) - e grad J . d falls with e along random d: 2 where the gradient is exact.
 
-    Remainders of DIRECTIONS directions are added, e halved twice. It starts where they are a millionth of J (a thousandth in float32),
-    above rounding and below the next order.
+    Remainders of DIRECTIONS directions are added, e halved twice. It starts where they are one of SHARES of J, above rounding and below
+    the next order: the order found nearest to 2 counts, for a wrong gradient has 1 at every size.
     """
     directions = generator.standard_normal((DIRECTIONS, len(x)))
     value, gradient = objective(x)
-    wanted = (1e-6 if objective.misfit.start.dtype == torch.float64 else 1e-3) * value
 
     def remainder(size: float) -> float:
         return sum(abs(objective(x + size * d)[0] - value - size * float(gradient @ d)) for d in directions)
 
-    size = 1e-3
-    for _ in range(3):
-        found = remainder(size)
-        size *= float(np.clip(math.sqrt(wanted / max(found, 1e-300)), 1e-3, 1e3)) if math.isfinite(found) else 0.1
-    sizes = size * np.array([1.0, 0.5, 0.25])
-    remainders = [max(remainder(each), 1e-300) for each in sizes]
+    size, orders = 1e-3, []
+    for share in SHARES[objective.misfit.start.dtype]:
+        for _ in range(3):
+            found = remainder(size)
+            size *= (
+                float(np.clip(math.sqrt(share * value / max(found, 1e-300)), 1e-3, 1e3))
+                if math.isfinite(found)
+                else 0.1
+            )
+        sizes = size * np.array([1.0, 0.5, 0.25])
+        remainders = [max(remainder(each), 1e-300) for each in sizes]
+        orders.append(float(np.polyfit(np.log(sizes), np.log(remainders), 1)[0]))
+        if abs(orders[-1] - 2) < SURE:
+            break
     objective.set_numbers(x)
-    return float(np.polyfit(np.log(sizes), np.log(remainders), 1)[0])
+    return min(orders, key=lambda order: abs(order - 2))
 
 
 def scored(depth: np.ndarray, deviation: np.ndarray | None, truth: np.ndarray | None) -> dict[str, float]:

@@ -52,22 +52,25 @@ def descend(
 ) -> Descent:
     """Up to `iterations` more from where `descent` stands, in place; `stop` is asked before every evaluation.
 
-    change: P of the unknowns x = P y in which to go, symmetric; with P the root of the posterior covariance every direction counts alike.
-    softened: factor of the noise in the objective, which chi2 is cleared of.
+    change: P of the unknowns x = P y in which to go, symmetric, or its diagonal; with P the root of the posterior covariance every
+    direction counts alike. softened: factor of the noise in the objective, which chi2 is cleared of.
     """
     descent.converged = descent.stopped = False
     best, steepness = (math.inf, descent.x), math.inf
-    first, calm = len(descent.values), CALM * len(descent.x) if change is None else SHARP
-
+    whole = change is not None and change.ndim == 2
+    first, calm = len(descent.values), SHARP if whole else CALM * len(descent.x)
     rest = 1e-9 if objective.misfit.start.dtype == torch.float64 else 1e-5
+
+    def changed(y: np.ndarray) -> np.ndarray:
+        return y if change is None else change @ y if whole else change * y
 
     def evaluated(y: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best, steepness
         if stop():
             raise _Enough
-        x = y if change is None else change @ y
+        x = changed(y)
         value, gradient = objective(x)
-        gradient = gradient if change is None else change @ gradient
+        gradient = changed(gradient)
         if value < best[0]:
             best, steepness = (value, x.copy()), float((gradient**2).sum())
         if not descent.values:
@@ -86,7 +89,7 @@ def descend(
             descent.converged = True
             raise _Enough
 
-    y = descent.x if change is None else np.linalg.solve(change, descent.x)
+    y = descent.x if change is None else np.linalg.solve(change, descent.x) if whole else descent.x / change
     options = {
         "maxcor": MEMORY,
         "maxiter": iterations,

@@ -25,30 +25,22 @@ def ensemble(
 ) -> Posterior | None:
     """The spread of MEMBERS fits around the best unknowns x; None if stopped on the way.
 
-    posterior: an earlier one, whose root shows the way down, and how many unknowns the data determine.
+    Each has its own noise, and a prior around a draw of the prior. posterior: an earlier one, whose root shows the way down.
     """
     generator, drawn = np.random.default_rng([seed, 3]), []
-    misfit, depths, soundings, cells = (
-        objective.misfit,
-        objective.depths,
-        objective.soundings,
-        int(np.prod(objective.shape)),
-    )
+    misfit, soundings = objective.misfit, objective.soundings
     for member in range(MEMBERS):
         noise = torch.as_tensor(generator.standard_normal(tuple(misfit.observed.shape))).to(misfit.observed)
-        disturbed = replace(misfit, observed=misfit.observed + noise * misfit.deviation.view(-1, 1, 1))
-        shift = generator.standard_normal(len(x))
-        centre = depths.centre + depths.smoothed(shift[:cells].reshape(objective.shape))
         sounded = soundings.depth + soundings.deviation * generator.standard_normal(len(soundings.depth))
         other = replace(
             objective,
-            misfit=disturbed,
-            depths=replace(depths, centre=centre),
+            misfit=replace(misfit, observed=misfit.observed + noise * misfit.deviation.view(-1, 1, 1)),
             soundings=replace(soundings, depth=sounded),
+            mean=generator.standard_normal(len(x)),
         )
         descent = descend(
             other,
-            Descent(x - shift),
+            Descent(x.copy()),
             iterations=MEMBER_ITERATIONS,
             stop=stop,
             report=lambda _: None,
@@ -56,8 +48,10 @@ def ensemble(
         )
         if descent.stopped:
             return None
-        drawn.append((other.depth(descent.x), FREEDOM * (descent.x[cells:] + shift[cells:])))
+        drawn.append(descent.x)
         report(member + 1, MEMBERS)
-    deviation = np.std([depth for depth, _ in drawn], axis=0, ddof=1)
-    numbers = np.std([numbers for _, numbers in drawn], axis=0, ddof=1)
-    return Posterior(deviation, numbers, posterior.determined if posterior else 0.0)
+    objective.set_numbers(x)
+    depths = np.std([objective.depth(member) for member in drawn], axis=0, ddof=1)
+    numbers = FREEDOM * np.std([objective.numbers(member) for member in drawn], axis=0, ddof=1)
+    determined = len(x) - float(np.var(drawn, axis=0, ddof=1).sum())
+    return Posterior(depths, numbers, max(0.0, determined))

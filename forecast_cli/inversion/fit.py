@@ -21,6 +21,7 @@ from forecast_cli.inversion.uncertainty import (
     dense_posterior,
     likeliest_prior,
     sampled_posterior,
+    scales_of,
 )
 
 SOFTENED = (20.0, 5.0)
@@ -52,6 +53,12 @@ class Fit:
         self.length = prepared.lengths[0] if prepared.lengths else None
         self.posterior: Posterior | None = None
         self.uncertainty: Posterior | None = None
+        self._found = False
+
+    @property
+    def stopped_on_the_way_to(self) -> str:
+        """What was not reached because somebody stopped it; "" if nobody did."""
+        return "" if not self.descent.stopped else "the uncertainty of the depth" if self._found else "the depth"
 
     @property
     def depth(self) -> np.ndarray:
@@ -61,7 +68,7 @@ class Fit:
     def run(self) -> None:
         """Down to the best depth, then how sure it is."""
         sparse = bool(self.prepared.lengths)
-        if not self.prepared.resumed:
+        if not self.prepared.approached:
             self._approach(sparse)
         small = self.prepared.observed.grid.shape[0] * self.prepared.observed.grid.shape[1] <= DENSE
         if small and (sparse or self.prepared.forward.free):
@@ -76,6 +83,7 @@ class Fit:
                 self._sharpen()
             else:
                 self._descend(self.objective, self._left, 1.0)
+        self._found = self.descent.converged
         if not self.descent.stopped and self.inversion.uncertainty != "none":
             self._uncertain(small)
 
@@ -87,13 +95,13 @@ class Fit:
         if sparse:
             for factor in SOFTENED:
                 softened = replace(self.objective.misfit, deviation=factor * self.objective.misfit.deviation)
-                self._descend(replace(self.objective, misfit=softened), self._share(SOFT_SHARE), factor)
+                self._descend(replace(self.objective, misfit=softened), self._share(SOFT_SHARE), factor, far=True)
             return
         frames = self.objective.misfit.observed.shape[1]
         for share in GROWING:
             if (count := round(share * frames)) >= 1:
                 begun = replace(self.objective, misfit=self.objective.misfit.first(count))
-                self._descend(begun, self._share(GROWING_SHARE), 1.0)
+                self._descend(begun, self._share(GROWING_SHARE), 1.0, far=True)
 
     def _share(self, share: float) -> int:
         return max(1, round(share * self.inversion.iterations))
@@ -103,8 +111,15 @@ class Fit:
         return max(1, self.inversion.iterations - self.descent.iterations)
 
     def _descend(
-        self, objective: Objective, iterations: int, softened: float, change: np.ndarray | None = None
+        self,
+        objective: Objective,
+        iterations: int,
+        softened: float,
+        change: np.ndarray | None = None,
+        *,
+        far: bool = False,
     ) -> None:
+        """Down by so many iterations at most. far: the curvature of single cells here says nothing of that where it leads."""
         total = self.inversion.iterations
         iterations = min(iterations, total - self.descent.iterations)
         if self.descent.stopped:
@@ -112,6 +127,9 @@ class Fit:
         if iterations < 1:
             self.descent.converged = False
             return
+
+        if change is None:
+            change = scales_of(objective, self.descent.x, seed=self.inversion.seed, apart=not far)
 
         def report(descent: Descent) -> None:
             self.reporter.step("inverting", descent.iterations, total, f"iterations, chi2 {descent.chi2[-1]:.4g}")
@@ -160,7 +178,9 @@ class Fit:
                 lowered[channel] = max(noise[channel] * shares[channel], LEAST * self.prepared.observed.spread[channel])
         if (lowered == noise).all():
             return False
-        self.reporter.say(f"noise judged again from the residuals: {told(self.prepared.observed, lowered)}")
+        self.reporter.say(
+            f"noise judged again from the residuals: {told(self.prepared.observed, lowered, self.prepared.estimated)}"
+        )
         quieter = torch.as_tensor(lowered).to(self.objective.misfit.deviation)
         self.objective = replace(self.objective, misfit=replace(self.objective.misfit, deviation=quieter))
         return True
@@ -179,7 +199,7 @@ class Fit:
         if self.inversion.uncertainty == "ensemble":
             said = partial(report, "members")
             found = ensemble(self.objective, x, self.posterior, seed=self.inversion.seed, stop=self.stop, report=said)
-        elif small:
+        elif small and not self.objective.is_loose:
             curvature = curvature_of(self.objective, x, self.stop)
             found = None if curvature is None else dense_posterior(self.objective, x, curvature)
         else:
@@ -192,6 +212,5 @@ class Fit:
 
     def residual(self) -> np.ndarray:
         """(sample, time, channel, height, width) in standard deviations, NaN where nobody looked."""
-        with torch.no_grad():
-            found = self.objective.misfit.residual(self.objective.misfit.fields(self.objective.leaf(self.descent.x)))
+        found = self.objective.misfit.residual(self.objective.fields(self.descent.x))
         return found.masked_fill(~self.objective.misfit.seen, torch.nan).cpu().numpy().astype(float)

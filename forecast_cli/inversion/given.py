@@ -11,7 +11,7 @@ from forecast_cli.data.fields import open_fields
 from forecast_cli.domain import Axis
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.misfit import Soundings
-from forecast_cli.inversion.observed import Observed
+from forecast_cli.inversion.observed import Observed, Told
 from forecast_cli.inversion.places import PLACES, cells_of, table
 from forecast_cli.inversion.variables import variables_of
 
@@ -57,15 +57,19 @@ def first_depth(said: str, observed: Observed) -> np.ndarray | None:
     return np.full(observed.grid.shape, value)
 
 
-def soundings_of(path: str, observed: Observed) -> tuple[Soundings, str]:
+def soundings_of(path: str, observed: Observed) -> tuple[Soundings, Told]:
     """Known depths out of a CSV file (x, y, depth[, std]) or a NetCDF file with gaps, and what was understood."""
+    told = Told()
     if Path(path).suffix.lower() in (".csv", ".txt"):
-        columns, pair = table(path, "--soundings", PLACES, ("depth",))
+        columns, pair = table(path, "--soundings", PLACES, ("depth",), degrees=observed.latitude is not None)
         cells = cells_of(columns, pair, _axes(observed))
         inside = [number for number, cell in enumerate(cells) if cell is not None]
         there = np.array([cell for cell in cells if cell is not None], int).reshape(-1, 2)
         rows, places = there.T
         depth = columns["depth"][inside]
+        if len(inside) < len(cells):
+            outside = f"{len(cells) - len(inside)} of {len(cells)}"
+            told.warnings.append(f"--soundings {path}: {outside} lie outside the grid and are left out")
         deviation = columns["std"][inside] if "std" in columns else ACCURACY * np.abs(depth)
     else:
         fields = open_fields([path], static=True)
@@ -85,9 +89,10 @@ def soundings_of(path: str, observed: Observed) -> tuple[Soundings, str]:
         )
     if not (deviation > 0).all():
         raise DataError(f"--soundings {path}: std must be positive.")
-    return Soundings(
-        rows, places, depth, deviation
-    ), f"{len(depth)} soundings, {depth.min():.4g} to {depth.max():.4g} m, good to {np.median(deviation):.3g} m"
+    told.notes.append(
+        f"known depths: {len(depth)}, of {depth.min():.4g} to {depth.max():.4g} m, good to {np.median(deviation):.3g} m"
+    )
+    return Soundings(rows, places, depth, deviation), told
 
 
 def _axes(observed: Observed) -> tuple[Axis, Axis]:

@@ -12,7 +12,7 @@ from forecast_cli.inversion.first_frame import start_of
 from forecast_cli.inversion.metric import metric_grid, seconds
 from forecast_cli.inversion.observed import CHANNELS, Observed, Source, Told
 from forecast_cli.inversion.places import station_cells
-from forecast_cli.inversion.variables import on_faces, require_units, values_of, variables_of
+from forecast_cli.inversion.variables import on_faces, values_of, variables_of
 
 
 def gridded(named: Mapping[str, str], source: Source, told: Told) -> Observed:
@@ -23,7 +23,6 @@ def gridded(named: Mapping[str, str], source: Source, told: Told) -> Observed:
     if eta.domain.y is None:
         raise DataError(f"{eta.source}: '{named['eta']}' has one dimension of space; an inversion needs two.")
     grid, latitude = metric_grid(eta, told)
-    require_units(eta, "eta")
     values = values_of(eta)
     samples, frames, height, width = values.shape
     every = np.empty((samples, frames, len(named), height, width))
@@ -33,30 +32,28 @@ def gridded(named: Mapping[str, str], source: Source, told: Told) -> Observed:
             other = open_fields(
                 source.files, variables=[named[ours]], dims=_face_dims(named[ours], source, eta), select=source.select
             )
-            require_units(other, ours)
             every[:, :, channel] = on_faces(values_of(other), values.shape, ours, other.source, named[ours])
     spread = np.nanstd(every, axis=(0, 1, 3, 4))
     first = np.full((samples, 3, height, width), np.nan)
     for channel, ours in enumerate(named):
         first[:, CHANNELS.index(ours)] = every[:, 0, channel]
-    start, later = start_of(first, source, eta, told), every[:, 1:]
+    (start, measured), later = start_of(first, source, eta, told), every[:, 1:]
     for channel, ours in enumerate(named):
         # What flows through a wall is no observation.
         if ours == "u":
             later[:, :, channel, :, -1] = np.nan
         elif ours == "v":
             later[:, :, channel, -1, :] = np.nan
-    cells: tuple[tuple[int, int], ...] = ()
     if source.gauges:
-        cells = station_cells(source.gauges, eta, told)
         there = np.zeros((height, width), bool)
-        there[tuple(np.array(cells).T)] = True
+        there[tuple(np.array(station_cells(source.gauges, eta, told)).T)] = True
         later[..., ~there] = np.nan
     if source.mask:
         later[..., ~mask_of(source.mask, eta, "--mask ")] = np.nan
     return Observed(
         eta.source,
         tuple(named),
+        measured,
         start,
         later,
         spread,
@@ -67,7 +64,6 @@ def gridded(named: Mapping[str, str], source: Source, told: Told) -> Observed:
         (str(eta.roles.y), eta.roles.x),
         dict(eta.dataset.attrs),
         latitude,
-        cells,
     )
 
 

@@ -11,7 +11,10 @@ from forecast_cli.inversion.checks import scored
 from forecast_cli.inversion.fit import Fit
 from forecast_cli.inversion.output import Result
 from forecast_cli.inversion.plan import Outcome
-from forecast_cli.inversion.verdict import Verdict, judge
+from forecast_cli.inversion.verdict import CHANCE, Verdict, judge
+
+TOO_QUIET = 0.2
+"""How far reduced chi^2 may lie below 1, where chance does not allow for more."""
 
 
 def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
@@ -26,18 +29,23 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
         # What the model cannot explain makes the depth less sure.
         deviation = deviation * math.sqrt(max(1.0, chi2))
     noise = fit.objective.misfit.deviation.cpu().numpy().astype(float)
+    soundings = fit.objective.soundings
     verdict = judge(
         converged=descent.converged,
-        stopped=descent.stopped,
+        stopped=fit.stopped_on_the_way_to,
         chi2=chi2,
         freedom=freedom,
         residual=residual,
         noise_known=not prepared.estimated,
         noise_share=float((noise / observed.spread).max()),
+        sparse=not observed.is_dense,
         taylor=prepared.taylor,
         depth=depth,
         bounds=(forward.lower, forward.upper),
         deviation=deviation,
+        chi2_soundings=soundings.chi2(depth),
+        soundings=len(soundings.depth),
+        doubts=prepared.doubts,
     )
     gravity = float(forward.settled.get("gravity", 9.81))
     crossing = max(axis.size * (axis.spacing or 0.0) for axis in observed.grid.axes) / math.sqrt(
@@ -49,10 +57,11 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
         warnings.append(
             f"the record is {record / crossing:.2g} of the time in which waves cross the basin: little of the depth has been seen"
         )
-    with torch.no_grad():
-        fields = fit.objective.misfit.fields(fit.objective.leaf(descent.x))
-        whole = torch.cat([fit.objective.misfit.start, fields], dim=1).cpu().numpy().astype(float)
-    scores = scored(depth, deviation, prepared.truth)
+    if descent.converged and not prepared.estimated and chi2 < 1 - max(TOO_QUIET, CHANCE * math.sqrt(2 / freedom)):
+        warnings.append(f"chi2 {chi2:.3g}, expected 1: the noise is less than --noise says, and depth_std too large")
+    waves = torch.cat([fit.objective.first(descent.x), fit.objective.fields(descent.x)], dim=1)
+    whole = waves.cpu().numpy().astype(float)
+    scores = scored(depth, deviation, prepared.truth) | _numbers(fit)
     attributes = _attributes(fit, verdict, chi2, warnings, seconds) | scores
     result = Result(
         depth,
@@ -71,17 +80,22 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
     return result, outcome
 
 
+def _numbers(fit: Fit) -> dict[str, float]:
+    """What was inferred beside the depth, with its standard deviation if that is known."""
+    found, forward = {}, fit.prepared.forward
+    for number, (name, parameter) in enumerate(zip(fit.inversion.physics.free, forward.free, strict=True)):
+        found[name] = float(forward.settled[name]) * math.exp(float(parameter.detach()))
+        if fit.uncertainty:
+            found[f"{name}_std"] = found[name] * float(fit.uncertainty.numbers[number])
+    return found
+
+
 def _attributes(fit: Fit, verdict: Verdict, chi2: float, warnings: Sequence[str], seconds: float) -> dict[str, Any]:
     """Every physical and numerical choice, and the verdict."""
     plan, prepared, posterior = fit.inversion, fit.prepared, fit.uncertainty
     observed, forward = prepared.observed, prepared.forward
     noise = fit.objective.misfit.deviation.cpu().numpy()
     found: dict[str, Any] = dict(forward.settled)
-    for number, (name, parameter) in enumerate(zip(plan.physics.free, forward.free, strict=True)):
-        value = float(forward.settled[name]) * math.exp(float(parameter.detach()))
-        found[name] = value
-        if posterior:
-            found[f"{name}_std"] = value * float(posterior.numbers[number])
     found |= {"waves": observed.source, "observed_variables": ",".join(observed.channels)}
     found |= {f"noise_{name}": float(size) for name, size in zip(observed.channels, noise, strict=True)}
     found |= {

@@ -24,6 +24,8 @@ BELOW = 0.98
 """The deepest water allowed, as a share of that at which a step is at its limit of stability."""
 FINEST = 8
 """Cells of the model to one of the waves, at most."""
+MOST_TURN = 1.0
+"""What beta y may add to Coriolis, as a share of it, before a user is asked whether y is counted from where it should."""
 OVER_WAVES, SHALLOWEST = 2.0, 0.002
 """The shallowest water allowed: in units of the highest wave, and as a share of the deepest."""
 
@@ -81,7 +83,12 @@ def settle(physics: Physics, observed: Observed, dtype: torch.dtype, device: tor
     if not math.isfinite(lower):
         lower = max(OVER_WAVES * highest, SHALLOWEST * upper)
     if not 0 < lower < upper:
-        raise ConfigError(f"--min-depth {lower:g}, --max-depth {upper:g}: expected 0 < smallest < largest.")
+        if physics.min_depth is not None or physics.max_depth is not None:
+            raise ConfigError(f"--min-depth {lower:g}, --max-depth {upper:g}: expected 0 < smallest < largest.")
+        raise DataError(
+            f"{observed.source}: waves of {highest:.3g} m, in water of {upper:.3g} m at most, the deepest that the time step is stable in. "
+            "Is eta in metres, and are missing values declared? Is the time step right?"
+        )
     if lower <= highest:
         raise ConfigError(
             f"--min-depth {lower:g}: waves of {highest:.3g} m would fall dry there. Give more than their height."
@@ -114,6 +121,9 @@ def _of_equation(physics: Physics, observed: Observed) -> Forward:
         )
     else:
         model = build_model(RunConfig(model=options), domain)
+    if numbers["beta"]:
+        said, doubt = _rotation(numbers, y)
+        step_notes, warnings = (*step_notes, said), (*warnings, *doubt)
     settled: dict[str, float | int | str] = dict(numbers)
     settled |= {"time_step": observed.interval / steps_per_frame, "steps_per_frame": steps_per_frame}
     settled |= {
@@ -124,6 +134,16 @@ def _of_equation(physics: Physics, observed: Observed) -> Forward:
     }
     lower = math.nan if physics.min_depth is None else physics.min_depth
     return Forward(model, lower, upper, 1, settled, notes=(*notes, *step_notes), warnings=warnings)
+
+
+def _rotation(numbers: Mapping[str, float], y: Axis) -> tuple[str, tuple[str, ...]]:
+    """The Coriolis parameter at both ends, and a warning where y seems to be counted from elsewhere."""
+    first, last = (y.first or 0.0), (y.first or 0.0) + (y.size - 1) * (y.spacing or 0.0)
+    south, north = (numbers["coriolis"] + numbers["beta"] * place for place in (first, last))
+    said = f"f = coriolis + beta y: {south:.4g} s-1 at y = {first:.6g} m, {north:.4g} s-1 at y = {last:.6g} m"
+    if abs(numbers["beta"]) * max(abs(first), abs(last)) <= MOST_TURN * abs(numbers["coriolis"]):
+        return said, ()
+    return said, (f"{said}. If that is not so there, give --coriolis and --beta for the y of the file",)
 
 
 def _finer(axis: Axis, factor: int) -> Axis:
@@ -196,6 +216,11 @@ def _steps(
             "Give --time-step if you know it",
         )
     count = steps_of(interval, step, math.inf, name="forward-backward", where="--time-step")
+    if not math.isclose(interval / count, step, rel_tol=1e-3) and not warnings:
+        warnings = (
+            f"frames are {interval:g} s apart, no whole number of steps of {step:g} s ({origin}): taken are {interval / count:.6g} s, "
+            "and wrong ones show in the depth",
+        )
     stable = deepest_stable(observed, interval / count, gravity, friction)
     upper = BELOW * stable if physics.max_depth is None else physics.max_depth
     if upper > stable:
@@ -236,22 +261,25 @@ def _of_run(physics: Physics, observed: Observed) -> Forward:
             raise CheckpointError(f"{physics.run}: trained on another grid than that of the waves (axis {mine.name}).")
     if not math.isclose(domain.time_step.amount, observed.interval, rel_tol=1e-3):
         raise CheckpointError(
-            f"{physics.run}: trained on frames {domain.time_step.amount:g} s apart, the waves have {observed.interval:g}."
+            f"{physics.run}: trained on frames {domain.time_step.amount:g} s apart, the waves have {observed.interval:g}. "
+            "Cut the waves to that, or train on frames like theirs (train --set data.stride=N)."
         )
     config = saved.config.model
     settled: dict[str, float | int | str] = {"model": config.name, "run": physics.run, "weights": saved.sha256}
     upper = physics.max_depth
     if config.name == "finn":
-        settled |= {name: float(value) for name, value in config.parameters.items()} | {
-            "scheme": config.scheme or "upwind"
-        }
+        settled |= _learned(saved.model, config.parameters) | {"scheme": config.scheme or "upwind"}
         if config.time_step:
             count = steps_of(
                 observed.interval, config.time_step, math.inf, name="forward-backward", where="model.time_step ="
             )
-            numbers = DEFAULTS | dict(config.parameters)
+            numbers = DEFAULTS | _learned(saved.model, config.parameters)
             stable = deepest_stable(observed, observed.interval / count, numbers["gravity"], numbers["friction"])
-            upper = BELOW * stable if upper is None else min(upper, BELOW * stable)
+            upper = BELOW * stable if upper is None else upper
+            if upper > stable:
+                raise ConfigError(
+                    f"--max-depth {upper:g}: the steps of the run are unstable in water deeper than {stable:.4g} m."
+                )
             settled |= {"time_step": observed.interval / count, "steps_per_frame": count}
     if upper is None:
         upper = float(saved.model.static_mean + 4 * saved.model.static_scale)
@@ -259,3 +287,9 @@ def _of_run(physics: Physics, observed: Observed) -> Forward:
     context = 1 if config.name == "finn" else saved.config.data.context
     notes = (f"model of {physics.run}: {config.name}, its weights frozen",)
     return Forward(saved.model, lower, upper, context, settled, notes=notes)
+
+
+def _learned(model: ForecastModel, parameters: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of a trained model, with those that it has learned."""
+    found = {name: float(value) for name, value in parameters.items()}
+    return found | {name: value for name, (value, _) in model.learned_numbers().items()}

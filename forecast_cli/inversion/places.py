@@ -15,9 +15,9 @@ PLACES = (("x", "y"), ("lon", "lat"), ("column", "row"))
 
 
 def table(
-    path: str, option: str, pairs: Sequence[tuple[str, str]], needed: Sequence[str] = ()
+    path: str, option: str, pairs: Sequence[tuple[str, str]], needed: Sequence[str] = (), *, degrees: bool
 ) -> tuple[dict[str, np.ndarray], tuple[str, str]]:
-    """The columns of a CSV file with a header, and which of the pairs of place columns it has."""
+    """The columns of a CSV file with a header, and which of the pairs of place columns it has. degrees: the grid is in degrees."""
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))
@@ -31,6 +31,10 @@ def table(
         wanted = " or ".join(",".join((*pair, *needed)) for pair in pairs)
         raise DataError(
             f"{option} {path}: expected a header {wanted}, and a line for each place; here is {','.join(have) or 'nothing'}."
+        )
+    if pair == ("lon", "lat") and not degrees:
+        raise DataError(
+            f"{option} {path}: places by lon and lat, but the grid of the waves is in metres. Give x,y in its coordinates, or column,row."
         )
     columns: dict[str, np.ndarray] = {}
     for name in (*pair, *needed, *("std",) * ("std" in have)):
@@ -58,14 +62,14 @@ def cells_of(
             place = np.array([up, right])
         else:
             place = np.array([(up - (y.first or 0)) / (y.spacing or 1), (right - (x.first or 0)) / (x.spacing or 1)])
-        row, column = np.floor(place + 0.5).astype(int)
+        row, column = np.floor(place.clip(-2, max(y.size, x.size) + 2) + 0.5).astype(int)
         found.append((int(row), int(column)) if 0 <= row < y.size and 0 <= column < x.size else None)
     return found
 
 
 def station_cells(path: str, fields: Fields, told: Told) -> tuple[tuple[int, int], ...]:
     """The cells of the stations in a CSV file, each once, in the coordinates of the waves."""
-    columns, pair = table(path, "--gauges", PLACES)
+    columns, pair = table(path, "--gauges", PLACES, degrees=fields.domain.grid == "latitude-longitude")
     assert fields.domain.y is not None
     return once_inside(cells_of(columns, pair, (fields.domain.y, fields.domain.x)), f"--gauges {path}", told)
 

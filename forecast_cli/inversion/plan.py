@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from forecast_cli.data.noise import Noise
@@ -49,6 +50,14 @@ class Inversion:
             raise ConfigError(f"--prior {self.prior}: expected white, smooth, or smooth:LENGTH in metres.")
 
 
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """Where an earlier run had come to: depth (height, width) [m], and numbers as gravity [m s-2]."""
+
+    depth: np.ndarray
+    numbers: Mapping[str, float]
+
+
 class Reporter(Protocol):
     """Who watches: the command line, or nobody."""
 
@@ -58,7 +67,9 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it. scores: relative_l2, relative_l2_inner [1] and coverage_95, where the truth is known."""
+    """What came of it. scores: relative_l2, relative_l2_inner [1] and coverage_95, where the truth is known; and what was inferred
+    beside the depth, with its standard deviation: gravity, gravity_std [m s-2].
+    """
 
     verdict: Verdict
     stopped: bool

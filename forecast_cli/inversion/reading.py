@@ -1,15 +1,16 @@
 """From files to waves: whole fields, fields with holes, cells that gauges stand in, or files of stations."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.errors import DataError
 from forecast_cli.inversion.gridded import gridded
-from forecast_cli.inversion.observed import Observed, Source, Told
+from forecast_cli.inversion.observed import CHANNELS, Observed, Source, Told
 from forecast_cli.inversion.stations import at_stations, station_dimension
-from forecast_cli.inversion.variables import found_names, variables_of
+from forecast_cli.inversion.variables import found_names, require_units, variables_of
 
 FEWEST = 3
 """Frames below which nothing can be said."""
@@ -23,7 +24,14 @@ def read_waves(source: Source) -> Observed:
     told.notes.append(
         "observed: " + ", ".join(f"{ours} ('{theirs}')" if ours != theirs else ours for ours, theirs in named.items())
     )
+    if len(places) > len({Path(place).absolute() for place in places}):
+        raise DataError(f"{', '.join(places)}: a file is given twice.")
     first = open_place(places[0]).dataset
+    if first.attrs.get("forecast_kind") == "topography":
+        raise DataError(
+            f"{places[0]}: a result of invert-topography; its eta, u, v are not observed, but run over the depth in it. Give the waves."
+        )
+    require_units(source.files, named)
     if named["eta"] in first and station_dimension(first, named["eta"]):
         observed = at_stations(first, named, source, places[0], told)
     else:
@@ -37,13 +45,16 @@ def read_waves(source: Source) -> Observed:
 
 
 def _require_signal(observed: Observed) -> None:
-    """DataError where nothing is observed, or nothing moves."""
-    surface = observed.later[:, :, 0]
-    if not np.isfinite(surface).any():
-        raise DataError(f"{observed.source}: no elevation is observed after the first frame.")
-    lowest = min(np.nanmin(surface), observed.start[:, 0].min())
-    highest = max(np.nanmax(surface), observed.start[:, 0].max())
-    if not highest - lowest > 1e-12 * max(1.0, abs(highest)):
-        raise DataError(
-            f"{observed.source}: no signal: the surface is {highest:g} m everywhere and always. Waves are needed."
-        )
+    """DataError where a variable is observed nowhere, or does not change."""
+    for place, name in enumerate(observed.channels):
+        values = observed.later[:, :, place]
+        seen = np.isfinite(values).any(axis=1)
+        if not seen.any():
+            raise DataError(
+                f"{observed.source}: nothing of '{name}' is observed after the first frame. Leave it out with --variable."
+            )
+        start = observed.start[:, CHANNELS.index(name)]
+        lowest = np.minimum(np.nanmin(np.where(seen[:, None], values, np.inf), axis=1), start)[seen]
+        highest = np.maximum(np.nanmax(np.where(seen[:, None], values, -np.inf), axis=1), start)[seen]
+        if not (highest - lowest).max() > 1e-12 * np.abs(highest).max():
+            raise DataError(f"{observed.source}: no signal: '{name}' never changes. Waves are needed.")

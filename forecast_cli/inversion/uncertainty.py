@@ -23,6 +23,8 @@ CHUNK = 64
 """Sea beds that the model runs over at a time: their states stay near the processor."""
 SAMPLES, POOLED = 12, 3
 """Samples on larger grids, and cells a side over which their variances are averaged."""
+PROBES = 4
+"""Draws of noise that the diagonal of the curvature is told from."""
 SETTLED, MOST = 0.002, 500
 """Conjugate gradients end where ten iterations move a sample by less than this for each unknown, in squared standard deviations."""
 
@@ -157,11 +159,11 @@ def _curvature(objective: Objective, x: np.ndarray, stop: Callable[[], bool]) ->
 
 def _number_columns(objective: Objective, x: np.ndarray) -> Tensor:
     """Change of the residuals with each free number, (number, sample, time, channel, height, width)."""
-    base, found = objective.misfit.residual(objective.misfit.fields(objective.leaf(x))), []
+    base, found = objective.misfit.residual(objective.fields(x)), []
     for number in range(len(objective.free)):
         shifted = x.copy()
         shifted[math.prod(objective.shape) + number] += 1e-4 / FREEDOM
-        there = objective.misfit.residual(objective.misfit.fields(objective.leaf(shifted)))
+        there = objective.misfit.residual(objective.fields(shifted))
         found.append((there - base) / 1e-4)
     objective.set_numbers(x)
     return torch.stack(found) if found else base.new_zeros(0, *base.shape)
@@ -179,16 +181,15 @@ def sampled_posterior(
 
     Standard deviations are good to a fifth, better where errors are local.
     """
-    linear, generator = _Linear(objective, x), np.random.default_rng([seed, 2])
+    linear, generator, scales = (
+        _Linear(objective, x),
+        np.random.default_rng([seed, 2]),
+        scales_of(objective, x, seed=seed),
+    )
     cells, drawn = math.prod(objective.shape), []
     for number in range(SAMPLES):
-        noise = torch.as_tensor(
-            generator.standard_normal(tuple(linear.base.shape)), dtype=linear.base.dtype, device=linear.base.device
-        )
-        weights = np.sqrt(objective.soundings.weights(objective.shape)) * generator.standard_normal(objective.shape)
-        drawn_prior = generator.standard_normal(len(x))
-        right = linear.transposed(noise.masked_fill_(~objective.misfit.seen, 0), weights) + drawn_prior
-        sample = _solved(linear, right, drawn_prior, stop)
+        pull, drawn_prior = linear.pulled_by_noise(generator), generator.standard_normal(len(x))
+        sample = _solved(linear, pull + drawn_prior, scales, stop, start=scales**2 * drawn_prior)
         if sample is None:
             break
         drawn.append(sample)
@@ -198,9 +199,21 @@ def sampled_posterior(
     slope = objective.depths.slope(x[:cells].reshape(objective.shape))
     shifts = np.stack([slope * objective.depths.smoothed(d[:cells].reshape(objective.shape)) for d in drawn])
     variance = uniform_filter((shifts**2).mean(axis=0), POOLED, mode="nearest")
-    numbers = FREEDOM * np.sqrt(np.mean([d[cells:] ** 2 for d in drawn], axis=0))
+    free = slice(cells, cells + len(objective.free))
+    numbers = FREEDOM * np.sqrt(np.mean([d[free] ** 2 for d in drawn], axis=0))
     determined = len(x) - float(np.mean([(d**2).sum() for d in drawn]))
     return Posterior(np.sqrt(variance), numbers, max(0.0, determined))
+
+
+def scales_of(objective: Objective, x: np.ndarray, *, seed: int, apart: bool = True) -> np.ndarray:
+    """About (A + 1)^-1/2 of each unknown by itself, from the diagonal of A: the mean of (J^T e)^2 over PROBES, and over neighbours.
+
+    A descent in unknowns so scaled takes a third of the steps near its end, and with a noisy first frame it ends where it should.
+    apart: cells by themselves; else all of a variable alike.
+    """
+    linear, generator = _Linear(objective, x), np.random.default_rng([seed, 4])
+    squares = np.mean([linear.pulled_by_noise(generator) ** 2 for _ in range(PROBES)], axis=0)
+    return 1 / np.sqrt(1 + objective.pooled(squares, POOLED if apart else 0))
 
 
 class _Linear:
@@ -208,43 +221,57 @@ class _Linear:
 
     def __init__(self, objective: Objective, x: np.ndarray) -> None:
         self.objective, self.x = objective, x
-        self.leaf = objective.leaf(x).requires_grad_()
-        self.base = objective.misfit.residual(objective.misfit.fields(self.leaf))
+        self.leaves = objective.leaves(x)
+        self.base = objective.misfit.residual(objective.misfit.fields(self.leaves[0], self.leaves[-1]))
         self.depth = objective.depth(x)
         self.weights = objective.soundings.weights(objective.shape)
-        cells = self.depth.size
-        self.slope = objective.depths.slope(x[:cells].reshape(objective.shape))
-        self.size = _difference(self.leaf.detach())
+        self.slope = objective.depths.slope(x[: self.depth.size].reshape(objective.shape))
 
     def transposed(self, residuals: Tensor, at_depth: np.ndarray) -> np.ndarray:
         """J^T of weighted residuals, and of what pulls at the depth itself, (height, width) [m-1]."""
-        found = torch.autograd.grad(self.base, (self.leaf, *self.objective.free), residuals, retain_graph=True)
+        found = torch.autograd.grad(self.base, self.objective.moving(self.leaves), residuals, retain_graph=True)
         return self.objective.pulled(self.x, found, at_depth)
 
+    def pulled_by_noise(self, generator: np.random.Generator) -> np.ndarray:
+        """J^T of standard normal residuals, and of soundings off by as much."""
+        noise = self.objective.like(generator.standard_normal(tuple(self.base.shape)))
+        weights = np.sqrt(self.weights) * generator.standard_normal(self.weights.shape)
+        return self.transposed(noise.masked_fill_(~self.objective.misfit.seen, 0), weights)
+
+    @torch.no_grad()
     def curvature(self, direction: np.ndarray) -> np.ndarray:
         """A times a direction."""
-        cells = self.depth.size
-        shift = self.slope * self.objective.depths.smoothed(direction[:cells].reshape(self.depth.shape))
-        # Alike in depth and in the logarithms of the numbers, relative to their size.
-        relative = np.concatenate([shift.ravel() / float(self.depth.mean()), FREEDOM * direction[cells:]])
-        size = 10 * self.size / float(self.depth.mean()) / max(float(np.abs(relative).max()), 1e-30)
+        objective, cells = self.objective, self.depth.size
+        numbers = slice(cells, cells + len(objective.free))
+        shift = self.slope * objective.depths.smoothed(direction[:cells].reshape(self.depth.shape))
+        first = (
+            objective.first(direction) - objective.misfit.start if objective.is_loose else self.leaves[-1].new_zeros(1)
+        )
+        # Alike in the depth, in the logarithms of the numbers and in the first frame, relative to their size.
+        relative = [np.abs(shift).max() / self.depth.mean(), *np.abs(FREEDOM * direction[numbers])]
+        relative.append(float(first.abs().max() / self.leaves[-1].abs().max().clamp(min=1e-30)))
+        size = 10 * _difference(self.leaves[0]) / float(self.depth.mean()) / max(*relative, 1e-30)
         moved = self.x.copy()
-        moved[cells:] += size * direction[cells:]
-        with torch.no_grad():
-            self.objective.set_numbers(moved)
-            bed = self.leaf + torch.as_tensor(size * shift, dtype=self.leaf.dtype, device=self.leaf.device)
-            rise = (self.objective.misfit.residual(self.objective.misfit.fields(bed)) - self.base.detach()) / size
-            self.objective.set_numbers(self.x)
-        return self.transposed(rise, self.weights * shift)
+        moved[numbers] += size * direction[numbers]
+        objective.set_numbers(moved)
+        bed = self.leaves[0] + objective.like(size * shift)
+        fields = objective.misfit.fields(bed, self.leaves[-1] + size * first)
+        objective.set_numbers(self.x)
+        rise = (objective.misfit.residual(fields) - self.base) / size
+        with torch.enable_grad():
+            return self.transposed(rise, self.weights * shift)
 
 
-def _solved(linear: _Linear, right: np.ndarray, start: np.ndarray, stop: Callable[[], bool]) -> np.ndarray | None:
-    """(A + 1)^-1 right by conjugate gradients, until it no longer changes; None if stopped.
+def _solved(
+    linear: _Linear, right: np.ndarray, scales: np.ndarray, stop: Callable[[], bool], *, start: np.ndarray
+) -> np.ndarray | None:
+    """(A + 1)^-1 right by conjugate gradients in x / scales, until it no longer changes; None if stopped.
 
-    From a draw of the prior it is right from the start where the data say nothing, and too wide rather than too narrow if it ends early.
+    start: where the data say nothing it should be right already.
     """
     x, residual = start.copy(), right - linear.curvature(start) - start
-    direction, size, moved = residual.copy(), float(residual @ residual), list[float]()
+    towards = scales**2 * residual
+    direction, size, moved = towards.copy(), float(residual @ towards), list[float]()
     while len(moved) < MOST and not (len(moved) >= 10 and sum(moved[-10:]) < SETTLED * len(x)):
         if stop():
             return None
@@ -253,6 +280,7 @@ def _solved(linear: _Linear, right: np.ndarray, start: np.ndarray, stop: Callabl
         x += step * direction
         residual -= step * image
         moved.append(step * size)
-        size, last = float(residual @ residual), size
-        direction = residual + size / last * direction
+        towards = scales**2 * residual
+        size, last = float(residual @ towards), size
+        direction = towards + size / last * direction
     return x

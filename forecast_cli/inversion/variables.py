@@ -87,19 +87,26 @@ def values_of(fields: Fields) -> np.ndarray:
         raise DataError(
             f"{fields.source}: '{name}' cannot be read ({str(error).splitlines()[0]}). Copy or download the file again."
         ) from error
-    values = values.reshape(fields.samples, fields.frames, *fields.domain.shape[1:])
-    refuse_fill_values(values[:, :, None].reshape(-1, 1, *values.shape[2:]), [name], fields.source)
+    require_numbers(values, name, fields.source)
+    return values.reshape(fields.samples, fields.frames, *fields.domain.shape[1:])
+
+
+def require_numbers(values: np.ndarray, name: str, source: str) -> None:
+    """DataError for infinite values and for fill values that the file does not declare."""
     if np.isinf(values).any():
-        raise DataError(
-            f"{fields.source}: '{name}' is infinite somewhere. Mark what was not observed as missing (NaN)."
-        )
-    return values
+        raise DataError(f"{source}: '{name}' is infinite somewhere. Mark what was not observed as missing (NaN).")
+    refuse_fill_values(values.reshape(-1, 1), [name], source)
 
 
-def require_units(fields: Fields, ours: str) -> None:
-    units, known = fields.domain.variables[0].units, _UNITS["eta" if ours == "eta" else "u"]
-    if units and units.lower() not in known:
-        raise DataError(f"{fields.source}: '{fields.names[0]}' is in '{units}'; expected {known[0]}. Convert it first.")
+def require_units(files: Sequence[str], named: Mapping[str, str]) -> None:
+    """DataError where a file says another unit than m, or m s-1."""
+    for place in expand(files):
+        dataset = open_place(place).dataset
+        for ours, theirs in named.items():
+            units = str(dataset[theirs].attrs.get("units", "")) if theirs in dataset else ""
+            known = _UNITS["eta" if ours == "eta" else "u"]
+            if units and units.lower() not in known:
+                raise DataError(f"{place}: '{theirs}' is in '{units}'; expected {known[0]}. Convert it first.")
 
 
 def on_faces(values: np.ndarray, shape: tuple[int, ...], ours: str, source: str, name: str) -> np.ndarray:

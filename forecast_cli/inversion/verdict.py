@@ -1,6 +1,7 @@
 """Whether the answer may be trusted, and why not."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ CORRELATED = 0.25
 AT_BOUNDS = 0.01
 """Share of cells at a bound of the depth, and how near that is as a share of the bound."""
 VAGUE = 0.1
-"""Median standard deviation, as a share of the depth, above which the waves have not told much."""
+"""Root mean square of the depth's standard deviation, as a share of it, above which the waves have not told enough."""
 TAYLOR = 1.9
 
 
@@ -33,33 +34,44 @@ class Verdict:
 def judge(
     *,
     converged: bool,
-    stopped: bool,
+    stopped: str,
     chi2: float,
     freedom: float,
     residual: np.ndarray,
     noise_known: bool,
     noise_share: float,
+    sparse: bool,
     taylor: float,
     depth: np.ndarray,
     bounds: tuple[float, float],
     deviation: np.ndarray | None,
+    chi2_soundings: float = 0.0,
+    soundings: int = 0,
+    doubts: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on an inversion.
 
     chi2: of the residuals, divided by `freedom`, how many of them the depth has not used up. residual: (sample, time, channel, height,
-    width) in standard deviations of the noise, NaN where nobody looked. noise_share: the noise as a share of the signal. bounds:
-    smallest and largest depth [m]. deviation: of the depth [m], None if unknown.
+    width) in standard deviations of the noise, NaN where nobody looked. stopped: on the way to what, "" if it was not. noise_share: the
+    noise as a share of the signal. sparse: most cells are not observed. bounds: smallest and largest depth [m]. deviation: of the depth
+    [m], None if unknown. chi2_soundings: over all the `soundings`. doubts: further reasons, known before.
     """
     reasons = []
     if not converged:
-        reasons.append("stopped before it was done" if stopped else "not converged: give more --iterations")
+        reasons.append(f"stopped on the way to {stopped}" if stopped else "not converged: give more --iterations")
     if taylor < TAYLOR:
         reasons.append(f"the gradient is not exact (Taylor order {taylor:.2f}, expected 2)")
     allowed = 1 + max(EXPLAINED - 1, CHANCE * math.sqrt(2 / max(freedom, 1)))
-    if not chi2 <= allowed:
+    if not chi2 <= allowed and not converged:
+        reasons.append(f"chi2 {chi2:.3g} so far, expected 1")
+    elif not chi2 <= allowed:
         reasons.append(
             f"chi2 {chi2:.3g}, expected 1: no depth explains the waves to within {'their' if noise_known else 'the estimated'} noise; "
             "something in them is not in the model (rotation, friction, time step, resolution)"
+        )
+    elif sparse and not noise_known:
+        reasons.append(
+            "few cells are observed and --noise is not given: noise and what is not in the model look alike there"
         )
     elif converged and not noise_known and noise_share > 1e-3:
         correlation = neighbours(residual)
@@ -67,13 +79,16 @@ def judge(
             reasons.append(
                 f"what is left of the waves is no noise: neighbouring residuals are correlated ({correlation:.2f})"
             )
+    reasons += doubts
+    if chi2_soundings > soundings + CHANCE * math.sqrt(2 * max(soundings, 1)):
+        reasons.append(
+            f"the soundings contradict the waves: chi2 {chi2_soundings / soundings:.3g} for each, expected 1 at most"
+        )
     stuck = float(((depth < (1 + AT_BOUNDS) * bounds[0]) | (depth > (1 - AT_BOUNDS) * bounds[1])).mean())
     if stuck > AT_BOUNDS:
         reasons.append(f"{stuck:.1%} of the cells lie at --min-depth {bounds[0]:.4g} or --max-depth {bounds[1]:.4g} m")
-    if deviation is not None and np.median(deviation / depth) > VAGUE:
-        reasons.append(
-            f"the waves say little: the depth is uncertain by {np.median(deviation / depth):.0%} in the median"
-        )
+    if deviation is not None and (vague := float(np.sqrt(((deviation / depth) ** 2).mean()))) > VAGUE:
+        reasons.append(f"the waves say little: the depth is uncertain by {vague:.0%} in the root mean square")
     return Verdict(converged, tuple(reasons))
 
 

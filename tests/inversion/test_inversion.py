@@ -293,12 +293,13 @@ def judged(**changes):
     calm = np.random.default_rng(0).standard_normal((1, 20, 1, 6, 6))
     given = {
         "converged": True,
-        "stopped": False,
+        "stopped": "",
         "chi2": 1.0,
         "freedom": 700.0,
         "residual": calm,
         "noise_known": True,
         "noise_share": 0.01,
+        "sparse": False,
         "taylor": 2.0,
         "depth": np.full((6, 6), 50.0),
         "bounds": (5.0, 100.0),
@@ -316,12 +317,15 @@ def test_a_good_answer_is_trusted():
 WAVE = np.sin(np.arange(20) / 3)[None, :, None, None, None] * np.ones((1, 20, 1, 6, 6))
 WRONG = {
     "not converged": {"converged": False},
-    "stopped": {"converged": False, "stopped": True},
+    "stopped": {"converged": False, "stopped": "the depth"},
     "Taylor order": {"taylor": 1.5},
     "chi2 1.4": {"chi2": 1.4},
     "correlated": {"noise_known": False, "residual": WAVE},
     "lie at": {"depth": np.r_[np.full((1, 6), 99.9), np.full((5, 6), 50.0)]},
-    "say little": {"deviation": np.full((6, 6), 20.0)},
+    "say little": {"deviation": np.r_[np.full((1, 6), 20.0), np.full((5, 6), 1.0)]},
+    "--noise is not given": {"noise_known": False, "sparse": True},
+    "soundings contradict": {"chi2_soundings": 60.0, "soundings": 9},
+    "known before": {"doubts": ("known before",)},
 }
 
 
