@@ -1,5 +1,6 @@
 """Pictures of an inferred sea bed: maps on one scale, cross-sections with their uncertainty, the descent, what is left at gauges."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,18 @@ def plot_topography(dataset: xr.Dataset, path: Path, *, overwrite: bool = False)
         _descent(below[2], dataset)
         if series:
             _series(rows[2], dataset)
-        verdict = "trustworthy" if int(dataset.attrs["trustworthy"]) else "not to be trusted"
-        figure.suptitle(f"Sea bed from {dataset.attrs['observed_variables'].replace(',', ', ')}: {verdict}", fontsize=9)
+        figure.suptitle(_verdict(dataset), fontsize=9)
         save(figure, path, overwrite)
+
+
+def _verdict(dataset: xr.Dataset) -> str:
+    """What the bed is from, and whether to trust it; the reasons not to on lines of their own."""
+    title = f"Sea bed from {dataset.attrs['observed_variables'].replace(',', ', ')}"
+    if int(dataset.attrs["trustworthy"]):
+        return f"{title}: trustworthy"
+    return (
+        f"{title}: not to be trusted\n{textwrap.fill(dataset.attrs['reasons'], 120, max_lines=2, placeholder=' ...')}"
+    )
 
 
 def _places(dataset: xr.Dataset) -> tuple[Any, Any]:
@@ -69,10 +79,10 @@ def _maps(figure: SubFigure, dataset: xr.Dataset, names: list[str]) -> None:
     margin = 0.0 if low < high else 1.0
     titles = {
         "depth_true": "true",
-        "depth": "inferred",
+        "depth": "inferred [m]",
         "depth_initial": "start",
-        "depth_error": "error",
-        "depth_std": "standard deviation",
+        "depth_error": "error [m]",
+        "depth_std": "standard deviation [m]",
     }
     axes = figure.subplots(1, len(names), sharey=True)
     row, column = _row_and_column(dataset)
@@ -112,8 +122,7 @@ def _maps(figure: SubFigure, dataset: xr.Dataset, names: list[str]) -> None:
         if name in ("depth_initial", "depth_true"):
             axis.set_ylabel(_label(y))
         if name not in ("depth_initial", "depth_true"):
-            label = {"depth": "depth [m]", "depth_error": "error [m]", "depth_std": "[m]"}[name]
-            figure.colorbar(image, ax=axis, label=label, pad=0.02, shrink=0.8)
+            figure.colorbar(image, ax=axis, pad=0.02, shrink=0.8)
 
 
 def _row_and_column(dataset: xr.Dataset) -> tuple[int, int]:
@@ -146,8 +155,8 @@ def _section(axis: Axes, dataset: xr.Dataset, along: int, at: int) -> None:
     axis.invert_yaxis()
     axis.set_xlabel(_label(place))
     axis.set_ylabel("depth [m]" if along == 1 else "")
-    unit = across.attrs.get("units", "")
-    axis.set_title(f"at {across.name} = {float(across[at]):.4g} {'' if unit in ('', '1') else unit}")
+    name, _, unit = _label(across).partition(" [")
+    axis.set_title(f"at {name} = {float(across[at]):.4g} {unit.rstrip(']')}")
     if along == 1:
         axis.legend(fontsize=7)
 
@@ -157,7 +166,7 @@ def _descent(axis: Axes, dataset: xr.Dataset) -> None:
     axis.axhline(1, color="0.6", linewidth=0.8, linestyle="--")
     axis.set_yscale("log")
     axis.set_xlabel("iteration")
-    axis.set_title("chi2 (1: down to the noise)")
+    axis.set_title("chi2 (noise: 1)")
 
 
 def _series(figure: SubFigure | Figure, dataset: xr.Dataset) -> None:
