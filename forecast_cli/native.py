@@ -1,4 +1,4 @@
-"""Loops in C for one core, compiled by the machine's own compiler the first time that they are wanted.
+"""Loops in C, compiled by the machine's own compiler the first time that they are wanted.
 
 Where there is no compiler, or FORECAST_NATIVE=0, `load` gives None, and the caller does the same with torch.
 A library is kept under its source, compiler and processor in FORECAST_CACHE (else XDG_CACHE_HOME/forecast, else
@@ -17,22 +17,27 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-FLAGS = ("-O3", "-march=native", "-std=c99", "-fPIC", "-shared")
+FLAGS = ("-O3", "-march=native", "-std=c99", "-ffp-contract=fast", "-fPIC")
+THREADED = ("-fopenmp",)
+
+
+def load(source: Path) -> ctypes.CDLL | None:
+    """The library of a C file, with threads where the compiler knows OpenMP; None where it cannot be had."""
+    return _loaded(source, (*FLAGS, *THREADED)) or _loaded(source, FLAGS)
 
 
 @functools.cache
-def load(source: Path) -> ctypes.CDLL | None:
-    """The library of a C file; None where it cannot be had."""
+def _loaded(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None or os.environ.get("FORECAST_NATIVE") == "0":
         return None
-    key = hashlib.sha256(f"{source.read_text()}{compiler}{FLAGS}{_processor()}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{source.read_text()}{compiler}{flags}{_processor()}".encode()).hexdigest()[:16]
     for folder in _folders():
         library = folder / f"{source.stem}-{key}.so"
         try:
             if not library.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                _compile(compiler, source, library)
+                _compile(compiler, flags, source, library)
             return ctypes.CDLL(str(library))
         except (OSError, subprocess.SubprocessError):
             continue  # a read-only home, a folder whose programs may not run, or a compiler that does not work
@@ -53,16 +58,20 @@ def _own_folder() -> Path:
     return Path(folder)
 
 
-def _compile(compiler: str, source: Path, library: Path) -> None:
-    """Compile beside the final name, which is taken when the library is whole: processes may race."""
+def _compile(compiler: str, flags: tuple[str, ...], source: Path, library: Path) -> None:
+    """Compile beside the final name, which is taken when the library is whole: processes may race.
+
+    It is linked without an OpenMP library: torch has loaded one, whose threads are to be shared, not fought with.
+    """
     partial = library.with_name(f"{library.name}.{os.getpid()}.partial")
+    objects = partial.with_suffix(".o")
     try:
-        subprocess.run(
-            [compiler, *FLAGS, str(source), "-o", str(partial)], check=True, capture_output=True, timeout=120
-        )
+        for command in ([*flags, "-c", str(source), "-o", str(objects)], ["-shared", str(objects), "-o", str(partial)]):
+            subprocess.run([compiler, *command], check=True, capture_output=True, timeout=120)
         partial.replace(library)
     finally:
         partial.unlink(missing_ok=True)
+        objects.unlink(missing_ok=True)
 
 
 def _processor() -> str:

@@ -14,10 +14,10 @@ CODE = "int twice(int n) { return 2 * n; }\n"
 def source(tmp_path, monkeypatch):
     monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FORECAST_NATIVE", raising=False)
-    native.load.cache_clear()
+    native._loaded.cache_clear()
     (tmp_path / "code.c").write_text(CODE)
     yield tmp_path / "code.c"
-    native.load.cache_clear()
+    native._loaded.cache_clear()
 
 
 def loaded(source):
@@ -34,14 +34,14 @@ def test_a_library_does_what_its_source_says(source):
 
 def test_a_library_is_compiled_once(source, monkeypatch):
     loaded(source)
-    native.load.cache_clear()
+    native._loaded.cache_clear()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
     assert native.load(source).twice(2) == 4
 
 
 def test_another_source_is_another_library(source):
     loaded(source)
-    native.load.cache_clear()
+    native._loaded.cache_clear()
     source.write_text(CODE.replace("2 * n", "3 * n"))
     assert native.load(source).twice(2) == 6
 

@@ -17,12 +17,12 @@ def source(tmp_path, monkeypatch):
     monkeypatch.delenv("FORECAST_NATIVE", raising=False)
     monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     (tmp_path / "code.c").write_text(CODE)
-    native.load.cache_clear()
+    native._loaded.cache_clear()
     if native.load(tmp_path / "code.c") is None:
         pytest.skip("no C compiler")
-    native.load.cache_clear()
+    native._loaded.cache_clear()
     yield tmp_path / "code.c"
-    native.load.cache_clear()
+    native._loaded.cache_clear()
 
 
 def test_a_broken_library_is_compiled_anew_elsewhere(source, tmp_path):
@@ -74,6 +74,6 @@ def test_a_temporary_folder_that_others_may_write_to_is_not_trusted(source, tmp_
     mine = next((tmp_path / "cache").glob("*.so"))
     foreign = tmp_path / "foreign.c"
     foreign.write_text(CODE.replace("2 * n", "666"))
-    native._compile(native.shutil.which(os.environ.get("CC", "cc")), foreign, folder / mine.name)
+    native._compile(native.shutil.which(os.environ.get("CC", "cc")), native.FLAGS, foreign, folder / mine.name)
     library = native.load(source)
     assert library is None or library.twice(4) == 8

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from forecast_cli.config import RunConfig
 from forecast_cli.domain import Boundary
 from forecast_cli.models.base import State
-from forecast_cli.models.convolution import Convolution, initial_like
-from forecast_cli.scan import Gates, require_backend, scan
+from forecast_cli.models.convolution import Convolution, initial_like, over_frames
+from forecast_cli.scan import Kind, require_backend, scan_packed
 
 
 class MinimalCell(nn.Module):
@@ -19,6 +19,7 @@ class MinimalCell(nn.Module):
 
     state_size = 1
     gate_count: int
+    kind: Kind
 
     def __init__(
         self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary
@@ -36,18 +37,16 @@ class MinimalCell(nn.Module):
             boundary=boundary,
         )
 
-    def logits(self, frames: Tensor) -> tuple[Gates, Tensor]:
-        """Gates as `scan` takes them, and the candidate, of frames (n, channel, height, width)."""
-        raise NotImplementedError
+    def packed(self, frames: Tensor) -> Tensor:
+        """Logits of the gates and candidates, one after the other along the channels, of frames (n, channel, height, width)."""
+        found: Tensor = self.convolution(frames)
+        return found
 
     def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
         """sequence: (batch, time, channel, height, width). Returns the hidden states and the last of them."""
-        gates, candidate = self.logits(sequence.flatten(0, 1))
-        time_axis = sequence.shape[:2]
-        candidate = candidate.unflatten(0, time_axis)
-        initial = initial_like(candidate, self.initial) if state is None else state[0]
-        unfolded = tuple(gate.unflatten(0, time_axis) for gate in gates)
-        hidden, last = scan(unfolded, candidate, initial, backend=self.backend)
+        packed = over_frames(self.packed, sequence)
+        initial = initial_like(packed[:, :, : self.hidden], self.initial) if state is None else state[0]
+        hidden, last = scan_packed(packed, initial, self.kind, backend=self.backend)
         return hidden, (last,)
 
 
@@ -55,20 +54,14 @@ class MinConvGRUCell(MinimalCell):
     """z = sigmoid(k);  h_t = (1 - z) h_(t-1) + z g(candidate)."""
 
     gate_count = 1
-
-    def logits(self, frames: Tensor) -> tuple[Gates, Tensor]:
-        update, candidate = self.convolution(frames).chunk(2, dim=1)
-        return (-update,), candidate
+    kind = "update"
 
 
 class MinConvLSTMCell(MinimalCell):
     """f = sigmoid(k_f), i = sigmoid(k_i);  h_t = f/(f+i) h_(t-1) + i/(f+i) g(candidate)."""
 
     gate_count = 2
-
-    def logits(self, frames: Tensor) -> tuple[Gates, Tensor]:
-        forget, input_, candidate = self.convolution(frames).chunk(3, dim=1)
-        return (forget, input_), candidate
+    kind = "forget-input"
 
 
 class MinConvExpLSTMCell(MinimalCell):
@@ -79,13 +72,14 @@ class MinConvExpLSTMCell(MinimalCell):
     """
 
     gate_count = 2
+    kind = "keep"
 
-    def logits(self, frames: Tensor) -> tuple[Gates, Tensor]:
+    def packed(self, frames: Tensor) -> Tensor:
         bias = self.convolution.bias
         assert bias is not None
         merged = []
         for parameter in (self.convolution.weight, bias):
             forget, input_, candidate = parameter.chunk(3)
             merged.append(torch.cat([forget - input_, candidate]))
-        keep, candidate = self.convolution(frames, *merged).chunk(2, dim=1)
-        return (keep,), candidate
+        found: Tensor = self.convolution(frames, *merged)
+        return found

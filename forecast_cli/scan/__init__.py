@@ -18,24 +18,37 @@ import torch
 from torch import Tensor
 
 from forecast_cli.errors import ConfigError
+from forecast_cli.scan import native
 from forecast_cli.scan.fused import fused
+from forecast_cli.scan.kinds import Kind, unpacked
 from forecast_cli.scan.reference import log_space, sequential
 
-__all__ = ["BACKENDS", "Gates", "require_backend", "scan"]
+__all__ = ["BACKENDS", "Gates", "Kind", "require_backend", "scan", "scan_packed"]
 
-Gates = tuple[Tensor] | tuple[Tensor, Tensor]
+Gates = tuple[Tensor, ...]
 Backend = Callable[[Gates, Tensor, Tensor], Tensor]
 
-BACKENDS: dict[str, Backend] = {"sequential": sequential, "log_space": log_space, "fused": fused}
+
+def _native(gates: Gates, candidate: Tensor, initial: Tensor) -> Tensor:
+    kind: Kind = "keep" if len(gates) == 1 else "forget-input"
+    return native.native_scan(torch.cat([*gates, candidate], dim=2), initial, kind)
+
+
+BACKENDS: dict[str, Backend] = {"sequential": sequential, "log_space": log_space, "fused": fused, "native": _native}
 
 _log = logging.getLogger(__name__)
 _announced: set[str] = set()
 
 
 def require_backend(name: str) -> None:
-    """Raise ConfigError unless `name` is "auto" or one of BACKENDS."""
+    """Raise ConfigError unless `name` is "auto" or one of BACKENDS that can run here."""
     if name != "auto" and name not in BACKENDS:
         raise ConfigError(f"model.scan: no backend '{name}'. Choose auto, {', '.join(BACKENDS)}.")
+    if name == "native" and not native.is_available():
+        raise ConfigError(
+            "model.scan = native: there is no C compiler here, or FORECAST_NATIVE is 0. Compile where there is one "
+            "(forecast benchmark --build) and share FORECAST_CACHE, or choose auto."
+        )
 
 
 def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "auto") -> tuple[Tensor, Tensor]:
@@ -49,15 +62,35 @@ def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "au
     Low-precision inputs are computed in float32. Raises ConfigError for an unknown backend.
     """
     require_backend(backend)
-    if backend == "auto":
-        backend = "fused"
-        if backend not in _announced:
-            _announced.add(backend)
-            _log.info("scan backend: %s", backend)
+    name = _chosen(candidate) if backend == "auto" else backend
     dtype = candidate.dtype
     if dtype in (torch.bfloat16, torch.float16):
         # The recurrence adds up many small changes: it runs in float32 and is rounded once, at the end.
-        gates = tuple(gate.float() for gate in gates)  # type: ignore[assignment]
+        gates = tuple(gate.float() for gate in gates)
         candidate, initial = candidate.float(), initial.float()
-    hidden = BACKENDS[backend](gates, candidate, initial).to(dtype)
+    hidden = BACKENDS[name](gates, candidate, initial).to(dtype)
     return hidden, hidden[:, -1]
+
+
+def scan_packed(packed: Tensor, initial: Tensor, kind: Kind, *, backend: str = "auto") -> tuple[Tensor, Tensor]:
+    """The same from one tensor of gates and candidate, as a convolution gives them; native and triton copy nothing.
+
+    packed: (batch, time, gates and candidate * channel, height, width), in that order along the channels; see `Kind`.
+    Returns float32 for low-precision inputs.
+    """
+    require_backend(backend)
+    name = _chosen(packed) if backend == "auto" else backend
+    if name == "native" and native.can_take(packed):
+        hidden = native.native_scan(packed, initial, kind)
+        return hidden, hidden[:, -1]
+    gates, candidate = unpacked(packed.float() if packed.dtype in (torch.bfloat16, torch.float16) else packed, kind)
+    return scan(gates, candidate, initial, backend=name)
+
+
+def _chosen(tensor: Tensor) -> str:
+    """The fastest backend for a tensor, announced once."""
+    name = "native" if native.can_take(tensor) and native.is_available() else "fused"
+    if name not in _announced:
+        _announced.add(name)
+        _log.info("scan backend: %s", name)
+    return name

@@ -7,10 +7,10 @@ from forecast_cli.scan import BACKENDS, scan
 
 # Largest absolute error allowed in float32 against the float64 oracle. Linear space does not lose digits with
 # length. The prefix sum in log space does: the cumulated logarithms grow to T |log a|, of which float32 keeps 7 digits.
-TOLERANCE = {"sequential": 1e-5, "fused": 1e-5, "log_space": 2e-3}
+TOLERANCE = {"sequential": 1e-5, "fused": 1e-5, "native": 1e-5, "log_space": 2e-3}
 # With gates at +-120 the cumulated logarithms reach 1.2e5 at T = 1000 and nothing is left of the gradients in float32
 # (measured: off by 57 where the truth is 0). There the formula of log_space is tested, in float64; docs/models.md says so.
-STRONG = {"sequential": (torch.float32, 1e-5), "fused": (torch.float32, 1e-5), "log_space": (torch.float64, 1e-6)}
+STRONG = dict.fromkeys(("sequential", "fused", "native"), (torch.float32, 1e-5)) | {"log_space": (torch.float64, 1e-6)}
 
 LENGTHS = [1, 2, 63, 64, 1000]
 
@@ -100,7 +100,7 @@ def test_an_open_gate_keeps_and_a_closed_gate_replaces():
 
 def test_an_unknown_backend_is_refused_with_the_known_ones():
     candidate, initial, keep = inputs(2, 1)
-    with pytest.raises(ConfigError, match="sequential, log_space, fused"):
+    with pytest.raises(ConfigError, match="sequential, log_space, fused, native"):
         scan((keep,), candidate, initial, backend="fast")
 
 
@@ -110,4 +110,4 @@ def test_auto_says_what_it_chose(caplog, monkeypatch):
     with caplog.at_level("INFO", logger="forecast_cli.scan"):
         scan((keep,), candidate, initial)
         scan((keep,), candidate, initial)
-    assert [record.getMessage() for record in caplog.records] == ["scan backend: fused"]
+    assert [record.getMessage() for record in caplog.records] == ["scan backend: native"]

@@ -1,0 +1,89 @@
+/* LayerNorm over the cells of each channel where the channels of a cell lie beside each other; see space_norm.py.
+
+   Frames are (cells, channels). Everything runs along the channels, so that it vectorises; sums are of few values in float and of
+   many in double. Two passes for the variance: one pass costs four digits. */
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FEW = 64 };
+
+/* Adds `weight(cell) value` over all cells to a double for each channel. */
+#define SUM_OVER_CELLS(total, EXPRESSION)                                                                                               \
+    for (long start = 0; start < cells; start += FEW) {                                                                                 \
+        const long end = start + FEW < cells ? start + FEW : cells;                                                                     \
+        memset(few, 0, channels * sizeof(float));                                                                                       \
+        for (long p = start; p < end; p++)                                                                                              \
+            for (long c = 0; c < channels; c++) few[c] += EXPRESSION;                                                                   \
+        for (long c = 0; c < channels; c++) total[c] += few[c];                                                                         \
+    }
+
+int norm_forward(const float *restrict x, const float *weight, const float *bias, float *restrict y, float *restrict mean,
+                 float *restrict scale, long frames, long cells, long channels, double eps, int threads) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        float *restrict few = malloc(channels * sizeof(float));
+        double *restrict total = malloc(channels * sizeof(double));
+        if (!few || !total) failed = 1;
+#pragma omp for schedule(static)
+        for (long n = 0; n < frames; n++) {
+            if (!few || !total) continue;
+            const float *in = x + n * cells * channels;
+            float *restrict out = y + n * cells * channels, *restrict middle = mean + n * channels, *restrict size = scale + n * channels;
+            memset(total, 0, channels * sizeof(double));
+            SUM_OVER_CELLS(total, in[p * channels + c])
+            for (long c = 0; c < channels; c++) middle[c] = (float)(total[c] / cells);
+            memset(total, 0, channels * sizeof(double));
+            SUM_OVER_CELLS(total, (in[p * channels + c] - middle[c]) * (in[p * channels + c] - middle[c]))
+            for (long c = 0; c < channels; c++) size[c] = (float)(1 / sqrt(total[c] / cells + eps));
+            for (long p = 0; p < cells; p++) {
+                const float w = weight[p], b = bias[p];
+                for (long c = 0; c < channels; c++) out[p * channels + c] = (in[p * channels + c] - middle[c]) * size[c] * w + b;
+            }
+        }
+        free(few);
+        free(total);
+    }
+    return failed;
+}
+
+/* shares: (threads, 2, cells), the gradients of weight and bias of each thread, for the caller to add up in order. */
+int norm_backward(const float *grad, const float *x, const float *weight, const float *mean, const float *scale, float *restrict grad_x,
+                  float *shares, long frames, long cells, long channels, int threads) {
+    int failed = 0;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int thread = 0; thread < threads; thread++) {
+        float *restrict few = malloc(channels * sizeof(float));
+        double *restrict plain = malloc(channels * sizeof(double)), *restrict along = malloc(channels * sizeof(double));
+        float *restrict of_weight = shares + thread * 2 * cells, *restrict of_bias = of_weight + cells;
+        if (!few || !plain || !along) failed = 1;
+        for (long n = thread * frames / threads; n < (thread + 1) * frames / threads && few && plain && along; n++) {
+            const float *in = x + n * cells * channels, *from = grad + n * cells * channels;
+            const float *middle = mean + n * channels, *size = scale + n * channels;
+            float *restrict to = grad_x + n * cells * channels;
+            memset(plain, 0, channels * sizeof(double));
+            memset(along, 0, channels * sizeof(double));
+            SUM_OVER_CELLS(plain, weight[p] * from[p * channels + c])
+            SUM_OVER_CELLS(along, weight[p] * from[p * channels + c] * (in[p * channels + c] - middle[c]) * size[c])
+            for (long p = 0; p < cells; p++) {
+                const float w = weight[p];
+                float weighted = 0, sum = 0;
+#pragma omp simd reduction(+ : weighted, sum)
+                for (long c = 0; c < channels; c++) {
+                    const float g = from[p * channels + c], normal = (in[p * channels + c] - middle[c]) * size[c];
+                    weighted += g * normal;
+                    sum += g;
+                    to[p * channels + c] = size[c] * (w * g - (float)(plain[c] / cells) - normal * (float)(along[c] / cells));
+                }
+                of_weight[p] += weighted;
+                of_bias[p] += sum;
+            }
+        }
+        free(few);
+        free(plain);
+        free(along);
+    }
+    return failed;
+}
