@@ -1,5 +1,6 @@
 """Where the computation runs."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -36,3 +37,11 @@ def free_bytes(device: torch.device) -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def computing_in(precision: str, device: torch.device | str) -> AbstractContextManager[object]:
+    """Where convolutions run in bfloat16 for precision "bf16", everything as it comes for "32".
+
+    Weights, the recurrence, norms and the loss stay in float32.
+    """
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")

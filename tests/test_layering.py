@@ -27,6 +27,7 @@ ALLOWED = {
     "signals": set(),
     "inversion": EVERYBODY | {"models", "data", "checkpoint", "equations", "physics"},
     "simulate": EVERYBODY | {"equations", "physics", "data"},
+    "benchmark": {path.name.removesuffix(".py") for path in PACKAGE.iterdir()} | EVERYBODY - {"cli"},
     "metrics": EVERYBODY | {"data"},
     "evaluation": EVERYBODY | {"data", "metrics"},
     "plots": EVERYBODY | {"data", "evaluation", "metrics"},

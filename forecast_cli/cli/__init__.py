@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from forecast_cli import __version__
-from forecast_cli.cli import evaluate, info, invert_topography, plot, rollout, simulate, train
+from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, train
 from forecast_cli.errors import ForecastError
 
 __all__ = ["app", "main"]
@@ -83,6 +83,7 @@ app.command("rollout")(rollout.rollout)
 app.command("evaluate")(evaluate.evaluate)
 app.command("invert-topography")(invert_topography.invert_topography)
 app.command("plot")(plot.plot)
+app.command("benchmark")(benchmark.benchmark)
 simulations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Simulate a data set to train on.")
 simulations.command("navier-stokes")(simulate.navier_stokes)
 for _problem in simulate.HELP:

@@ -82,7 +82,7 @@ def invert_topography(
     noise: Annotated[
         str | None, typer.Option(help="1% of the spread, 0.02 in the unit, or eta=1%,u=0.02. [default: estimated]")
     ] = None,
-    iterations: Annotated[int, typer.Option(help="At most.")] = 500,
+    iterations: Annotated[int, typer.Option(help="At most.")] = 2000,
     time_limit: Annotated[str | None, typer.Option(help="HH:MM:SS after which to write what is there.")] = None,
     uncertainty: Annotated[str, typer.Option(help="gauss-newton, ensemble or none.")] = "gauss-newton",
     truth: Annotated[str | None, typer.Option(help="FILE[:variable] of the true depth, to compare with.")] = None,

@@ -242,10 +242,19 @@ class _InC:
 def _stepper(steps: Steps, depth: Tensor, gravity: float, batch: int) -> "_InTorch | _InC":
     """C on a CPU where it can be compiled, torch elsewhere."""
     if depth.device.type == "cpu" and depth.dtype in (torch.float32, torch.float64):
-        library = native.load(Path(__file__).with_name("waves.c"))
+        library = _library()
         if library is not None:
             return _InC(library, steps, depth, gravity)
     return _InTorch(steps, depth, gravity, batch)
+
+
+def is_available() -> bool:
+    """Whether this machine has compiled it, or can."""
+    return _library() is not None
+
+
+def _library() -> ctypes.CDLL | None:
+    return native.load(Path(__file__).with_name("waves.c"))
 
 
 class _Waves(torch.autograd.Function):

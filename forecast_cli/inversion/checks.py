@@ -10,7 +10,7 @@ from forecast_cli.inversion.misfit import Objective
 
 DIRECTIONS = 3
 """In which the gradient is checked."""
-SHARES = {torch.float64: (1e-6, 1e-8, 1e-10), torch.float32: (1e-3, 1e-4)}
+SHARES = {torch.float64: (1e-6, 1e-8, 1e-10, 1e-12), torch.float32: (1e-3, 1e-4)}
 """Remainders to begin with, as shares of the objective."""
 SURE = 0.05
 """As near to 2 as needs no further sizes."""

@@ -11,17 +11,10 @@ from forecast_cli.inversion.observed import CHANNELS, Source, Told
 from forecast_cli.inversion.variables import found_names, on_faces, values_of, variables_of
 
 
-def start_of(start: np.ndarray, source: Source, eta: Fields, told: Told) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The whole state at the first frame, and which variables of it the waves themselves have measured.
-
-    Of the waves, or of --initial-state; velocity of --initial-velocity, else at rest.
-    """
+def start_of(start: np.ndarray, source: Source, eta: Fields, told: Told) -> np.ndarray:
+    """The whole state at the first frame: of the waves themselves, or of --initial-state; velocity of --initial-velocity, else at rest."""
     start = start.copy()
-    measured = {name for channel, name in enumerate(CHANNELS) if not np.isnan(start[:, channel]).all()}
-    if source.initial_velocity != "auto":
-        measured &= {"eta"}
     if source.initial_state:
-        measured = set()
         start = _state_of(source.initial_state, start.shape, "--initial-state")
         told.notes.append(f"first frame of {source.initial_state}")
     if np.isnan(start[:, 0]).any():
@@ -40,7 +33,6 @@ def start_of(start: np.ndarray, source: Source, eta: Fields, told: Told) -> tupl
             told.notes.append(
                 "velocity at the first frame of the file's u and v, which are not used otherwise; --initial-velocity rest changes that"
             )
-            measured |= {"u", "v"}
             start[:, 1:] = _state_of(
                 expand(source.files)[0], start.shape, "first frame of", velocity=True, select=source.select
             )[:, 1:]
@@ -57,7 +49,7 @@ def start_of(start: np.ndarray, source: Source, eta: Fields, told: Told) -> tupl
         raise DataError(
             f"{eta.source}: the velocity of the first frame is missing somewhere. Give --initial-velocity rest, or --initial-velocity FILE."
         )
-    return start, tuple(name for name in CHANNELS if name in measured)
+    return start
 
 
 def _state_of(

@@ -26,10 +26,10 @@ from forecast_cli.inversion.uncertainty import (
 
 SOFTENED = (20.0, 5.0)
 """Factors of the noise at first where gauges are few: the misfit of sparse gauges has valleys that lead nowhere."""
-GROWING = (0.05, 0.1, 0.2, 0.4, 0.7)
-"""Shares of the record that are fitted before all of it where most cells are seen."""
-GROWING_SHARE = 0.06
-"""Share of the iterations that each of these may take."""
+GROWING = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Shares of the record that are fitted before all of it where most cells are seen: in wider strides rough beds end in wrong valleys."""
+GROWING_SHARE, GROWING_MOST = 0.03, 30
+"""Share of the iterations, and iterations, that each of these may take at most: what waves have hardly reached should not be overdone."""
 SOFT_SHARE = 0.2
 """Share of the iterations that each of these may take."""
 SPREADS = (0.01, 1.5)
@@ -101,7 +101,7 @@ class Fit:
         for share in GROWING:
             if (count := round(share * frames)) >= 1:
                 begun = replace(self.objective, misfit=self.objective.misfit.first(count))
-                self._descend(begun, self._share(GROWING_SHARE), 1.0, far=True)
+                self._descend(begun, min(self._share(GROWING_SHARE), GROWING_MOST), 1.0, far=True)
 
     def _share(self, share: float) -> int:
         return max(1, round(share * self.inversion.iterations))

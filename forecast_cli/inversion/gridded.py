@@ -37,7 +37,7 @@ def gridded(named: Mapping[str, str], source: Source, told: Told) -> Observed:
     first = np.full((samples, 3, height, width), np.nan)
     for channel, ours in enumerate(named):
         first[:, CHANNELS.index(ours)] = every[:, 0, channel]
-    (start, measured), later = start_of(first, source, eta, told), every[:, 1:]
+    start, later = start_of(first, source, eta, told), every[:, 1:]
     for channel, ours in enumerate(named):
         # What flows through a wall is no observation.
         if ours == "u":
@@ -53,7 +53,6 @@ def gridded(named: Mapping[str, str], source: Source, told: Told) -> Observed:
     return Observed(
         eta.source,
         tuple(named),
-        measured,
         start,
         later,
         spread,

@@ -13,6 +13,8 @@ from forecast_cli.inversion.output import Result
 from forecast_cli.inversion.plan import Outcome
 from forecast_cli.inversion.verdict import CHANCE, Verdict, judge
 
+EARTHLY = (9.76, 9.84)
+"""Gravity at sea level from the equator to the poles is between these [m s-2]."""
 TOO_QUIET = 0.2
 """How far reduced chi^2 may lie below 1, where chance does not allow for more."""
 
@@ -45,7 +47,7 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
         deviation=deviation,
         chi2_soundings=soundings.chi2(depth),
         soundings=len(soundings.depth),
-        doubts=prepared.doubts,
+        doubts=(*prepared.doubts, *_unearthly(fit)),
     )
     gravity = float(forward.settled.get("gravity", 9.81))
     crossing = max(axis.size * (axis.spacing or 0.0) for axis in observed.grid.axes) / math.sqrt(
@@ -88,6 +90,15 @@ def _numbers(fit: Fit) -> dict[str, float]:
         if fit.uncertainty:
             found[f"{name}_std"] = found[name] * float(fit.uncertainty.numbers[number])
     return found
+
+
+def _unearthly(fit: Fit) -> list[str]:
+    """A doubt where gravity was inferred that no place on Earth has: soundings off together, or another fault that it absorbs."""
+    found = _numbers(fit)
+    value, deviation = found.get("gravity", EARTHLY[0]), found.get("gravity_std", 0.0)
+    if EARTHLY[0] - 3 * deviation <= value <= EARTHLY[1] + 3 * deviation:
+        return []
+    return [f"gravity {value:.4g} m s-2 is not that of the Earth: something else is wrong, and it has absorbed that"]
 
 
 def _attributes(fit: Fit, verdict: Verdict, chi2: float, warnings: Sequence[str], seconds: float) -> dict[str, Any]:

@@ -45,11 +45,11 @@ def deviations(observed: Observed, given: Mapping[str, Noise]) -> tuple[np.ndarr
 def of_first_frame(observed: Observed, noise: np.ndarray) -> tuple[float, ...]:
     """The standard deviation of the noise of eta, u and v in the first frame; 0 where it is exact, or as good as that.
 
-    Told from neighbours, as far as the waves themselves have measured it. noise: of the channels in the frames after it.
+    Told from neighbours, wherever it comes from. noise: of the channels in the frames after it.
     """
     found = []
     for place, name in enumerate(CHANNELS):
-        size = estimate(observed.start[:, None, place], WITHIN_A_FRAME) if name in observed.measured else 0.0
+        size = estimate(observed.start[:, None, place], WITHIN_A_FRAME)
         usual = (
             noise[observed.channels.index(name)] if name in observed.channels else float(observed.start[:, place].std())
         )

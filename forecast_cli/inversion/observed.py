@@ -36,7 +36,7 @@ class Source:
 class Observed:
     """Waves on a uniform grid in metres.
 
-    channels: those of eta, u, v that are observed. measured: those of the first frame that come from the waves themselves.
+    channels: those of eta, u, v that are observed.
     start: (sample, 3, height, width), eta, u, v at the first frame. later: (sample, time, channel, height, width), the frames after
     it, NaN where nobody looked. spread: standard deviation of each channel in the file. interval: between frames [s].
     coordinates: of the grid, as the file has them, and dims their names (y, x). attributes: the file's. latitude: of the middle, for
@@ -45,7 +45,6 @@ class Observed:
 
     source: str
     channels: tuple[str, ...]
-    measured: tuple[str, ...]
     start: np.ndarray
     later: np.ndarray
     spread: np.ndarray

@@ -98,8 +98,9 @@ def settle(physics: Physics, observed: Observed, dtype: torch.dtype, device: tor
 
 def _of_equation(physics: Physics, observed: Observed) -> Forward:
     """The shallow-water finite volume network with nothing to learn, or gravity alone."""
-    numbers, notes = _numbers(physics, observed)
+    numbers, notes, doubts = _numbers(physics, observed)
     steps_per_frame, upper, step_notes, warnings = _steps(physics, observed, numbers)
+    warnings = (*doubts, *warnings)
     scheme = physics.scheme or str(observed.attributes.get("scheme", ""))
     y, x = observed.grid.axes
     options = ModelConfig(
@@ -153,13 +154,16 @@ def _finer(axis: Axis, factor: int) -> Axis:
     return replace(axis, size=axis.size * factor, first=first, spacing=spacing)
 
 
-def _numbers(physics: Physics, observed: Observed) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Gravity, rotation and friction, and where they come from."""
-    found, origins = {}, []
+def _numbers(physics: Physics, observed: Observed) -> tuple[dict[str, float], tuple[str, ...], tuple[str, ...]]:
+    """Gravity, rotation and friction; where they come from; and warnings where the file says something else."""
+    found, origins, warnings = {}, [], []
     for name, default in DEFAULTS.items():
         value, origin = physics.numbers.get(name), f"--{name}"
-        if value is None and name in observed.attributes:
-            value, origin = _attribute(observed, name, f"--{name}"), "the file"
+        said = _attribute(observed, name, f"--{name}") if name in observed.attributes else None
+        if value is not None and said is not None and value != said:
+            warnings.append(f"{name} {value:g} (--{name}), but the file says {said:g}")
+        elif said is not None:
+            value, origin = said, "the file"
         if value is None and observed.latitude is not None and name in ("coriolis", "beta"):
             angle = math.radians(observed.latitude)
             value = 2 * ROTATION * math.sin(angle) if name == "coriolis" else 2 * ROTATION * math.cos(angle) / 6.371e6
@@ -176,7 +180,7 @@ def _numbers(physics: Physics, observed: Observed) -> tuple[dict[str, float], tu
             )
         found[name] = value
         origins.append(f"{name} {value:g} ({origin})")
-    return found, (", ".join(origins),)
+    return found, (", ".join(origins),), tuple(warnings)
 
 
 def _attribute(observed: Observed, name: str, option: str) -> float:

@@ -31,7 +31,7 @@ class Inversion:
     prior: str = "auto"
     soundings: str | None = None
     truth: str | None = None
-    iterations: int = 500
+    iterations: int = 2000
     uncertainty: str = "gauss-newton"
     seed: int = 0
     dtype: torch.dtype = torch.float64

@@ -74,11 +74,10 @@ def at_stations(dataset: xr.Dataset, named: Mapping[str, str], source: Source, p
         for row, column in inside:
             here = [number for number, other in enumerate(cells) if other == (row, column)]
             later[0, :, channel, row, column] = _mean_of_seen(series[1:, here])
-    start, measured = start_of(np.full((1, 3, *grid.shape), np.nan), source, state, told)
+    start = start_of(np.full((1, 3, *grid.shape), np.nan), source, state, told)
     return Observed(
         place,
         tuple(named),
-        measured,
         start,
         later,
         spread,

@@ -24,6 +24,11 @@ class SpaceNorm(nn.LayerNorm):
         return normed
 
 
+def is_available() -> bool:
+    """Whether this machine has compiled it, or can."""
+    return _library() is not None
+
+
 def _library() -> ctypes.CDLL | None:
     return native.load(Path(__file__).with_suffix(".c"))
 

@@ -82,7 +82,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """Everything that is decided before the first step. interval, count: between written frames, and of those after the first."""
 
     problem: Problem
@@ -114,7 +114,7 @@ def simulate(
     numbers, OutputError where `path` cannot be written.
     """
     refuse_overwrite(path, overwrite)
-    prepared = _prepare(plan)
+    prepared = prepare(plan)
     equation, names = prepared.equation, [variable.name for variable in prepared.equation.VARIABLES]
     batch = max(1, BATCH_BYTES // (8 * prepared.states[0].numel() * (prepared.count + 1)))
     with open_writer(path, overwrite=overwrite) as file:
@@ -148,7 +148,8 @@ def simulate(
     return Made(cells, prepared.count + 1, f"{solver.name}, {how}", prepared.notes)
 
 
-def _prepare(plan: Plan) -> _Prepared:
+def prepare(plan: Plan) -> Prepared:
+    """Decide everything; raises what `simulate` raises before its first step."""
     problem = PROBLEMS[plan.problem]
     cells, number = plan.grid or problem.cells, plan.frames or problem.frames
     if len(cells) != len(problem.cells) or min(cells) < 2:
@@ -172,7 +173,7 @@ def _prepare(plan: Plan) -> _Prepared:
     solver = _solver(plan, equation, states, interval)
     written = replace(solver, steps=solver.steps * plan.every, most=solver.most * plan.every)
     notes = bed.notes if bed else ()
-    return _Prepared(problem, equation, states, interval * plan.every, (number - 1) // plan.every, written, notes)
+    return Prepared(problem, equation, states, interval * plan.every, (number - 1) // plan.every, written, notes)
 
 
 def _bathymetry(bed: SeaBed, cells: tuple[int, int], problem: Problem) -> Bathymetry:
@@ -218,7 +219,7 @@ def _solver(plan: Plan, equation: Equation, states: Tensor, interval: float) -> 
     return Solver(name, steps_of(interval, plan.time_step, limit, name=name, where="--time-step"))
 
 
-def _require_stable(plan: Plan, prepared: _Prepared, record: np.ndarray) -> None:
+def _require_stable(plan: Plan, prepared: Prepared, record: np.ndarray) -> None:
     """ConfigError where fixed steps, stable for the initial states, are too long for what became of them."""
     solver, bounds = prepared.solver, (torch.from_numpy(f(record, axis=(0, 1, 3, 4))) for f in (np.min, np.max))
     if solver.name in ADAPTIVE:
@@ -232,7 +233,7 @@ def _require_stable(plan: Plan, prepared: _Prepared, record: np.ndarray) -> None
         )
 
 
-def _lay_out(file: Writer, plan: Plan, prepared: _Prepared) -> None:
+def _lay_out(file: Writer, plan: Plan, prepared: Prepared) -> None:
     """Dimensions, coordinates, empty variables, the sea bed, and everything that the solver used."""
     problem, equation = prepared.problem, prepared.equation
     grid, count = equation.grid, prepared.count + 1
@@ -267,7 +268,7 @@ def _sizes(grid: Grid) -> dict[str, int]:
     return {axis.name: axis.size for axis in grid.axes}
 
 
-def _attributes(plan: Plan, prepared: _Prepared) -> dict[str, str | float | int]:
+def _attributes(plan: Plan, prepared: Prepared) -> dict[str, str | float | int]:
     """What the solver used, by the names that `forecast train --model finn` looks for."""
     equation, solver = prepared.equation, prepared.solver
     found: dict[str, str | float | int] = {

@@ -1,5 +1,6 @@
 """Where an answer looks right and is not: a noisy first frame, gauges whose noise nobody says, an early stop, physics that is not known."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +35,7 @@ def late(small_data):
 # --- the first frame ----------------------------------------------------------------------------------------------------
 
 
-def test_a_noisy_first_frame_is_inferred_with_the_depth(late, invert, tmp_path):
+def test_a_noisy_first_frame_is_inferred_with_the_depth(late, invert, tmp_path, monkeypatch):
     """Taken as exact it leaves three times the error."""
     waves, noise = late
     waves.to_netcdf(tmp_path / "late.nc")
@@ -42,9 +43,9 @@ def test_a_noisy_first_frame_is_inferred_with_the_depth(late, invert, tmp_path):
     assert result.exit_code == TRUSTED, result.output
     assert "first frame is noisy too" in result.stderr
     assert bed.attrs["coverage_95"] >= 0.85
-    waves.isel(time=[0])[["eta", "u", "v"]].to_netcdf(tmp_path / "first.nc")
-    options = ("--initial-state", tmp_path / "first.nc", "--truth", tmp_path / "late.nc")
-    _, exact = invert(tmp_path / "late.nc", *noise, *options, output="exact.nc")
+    module = sys.modules["forecast_cli.inversion.prepare"]
+    monkeypatch.setattr(module, "of_first_frame", lambda *_: (0.0, 0.0, 0.0))
+    _, exact = invert(tmp_path / "late.nc", *noise, "--truth", tmp_path / "late.nc", output="exact.nc")
     assert bed.attrs["relative_l2"] < 0.5 * exact.attrs["relative_l2"]
     assert bed.attrs["coverage_95"] > exact.attrs["coverage_95"] + 0.2
 
@@ -64,13 +65,13 @@ def test_an_exact_first_frame_is_left_alone(invert, small_waves):
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_noise_of_the_first_frame_is_told(share):
-    """To a quarter of itself from 32 x 32 cells; what the waves have not measured counts as exact."""
+    """To a quarter of itself from 32 x 32 cells; the water is at rest along y, and exact."""
     y, x = np.meshgrid(np.linspace(0, 1, 32), np.linspace(0, 1, 32), indexing="ij")
     wave = np.exp(-((y - 0.4) ** 2 + (x - 0.6) ** 2) / 0.02)
     start = np.stack([wave, 0.5 * wave, 0 * wave])[None]
-    start = start + share * 0.01 * np.random.default_rng(0).standard_normal(start.shape)
+    start[:, :2] += share * 0.01 * np.random.default_rng(0).standard_normal(start[:, :2].shape)
     observed = object.__new__(Observed)
-    for name, value in {"channels": ("eta", "u"), "measured": ("eta", "u"), "start": start}.items():
+    for name, value in {"channels": ("eta", "u"), "start": start}.items():
         object.__setattr__(observed, name, value)
     found = of_first_frame(observed, np.array([0.01, 0.01]))
     assert found == pytest.approx((share * 0.01, share * 0.01, 0.0), rel=0.25)
@@ -102,6 +103,33 @@ def test_soundings_tell_gravity_from_depth(invert, small_waves, tmp_path):
     options = ("--variable", "eta", "--gravity", "free", "--soundings", tmp_path / "known.csv")
     _, bed = invert(small_waves, *QUICK, *options)
     assert "gravity times depth" not in bed.attrs["reasons"]
+
+
+def test_velocities_from_elsewhere_may_be_noisy_too(late, invert, tmp_path):
+    """The first frame of the file itself, named as --initial-velocity."""
+    waves, noise = late
+    waves.to_netcdf(tmp_path / "late.nc")
+    eta = noise[1].split(",")[0]
+    options = ("--variable", "eta", "--initial-velocity", tmp_path / "late.nc", "--truth", tmp_path / "late.nc")
+    _, bed = invert(tmp_path / "late.nc", "--noise", eta, *options)
+    assert bed.attrs["coverage_95"] >= 0.85
+
+
+def test_soundings_that_are_off_together_show_in_gravity(invert, small_data, small_waves, tmp_path):
+    """Gravity is then inferred that no place on Earth has."""
+    cells = [(2, 2), (5, 4), (8, 3), (9, 9), (3, 8)]
+    depth = small_data["depth"].values
+    rows = "".join(f"{x},{y},{1.05 * depth[y, x]:.4f}\n" for x, y in cells)
+    (tmp_path / "deep.csv").write_text("column,row,depth\n" + rows)
+    options = ("--variable", "eta", "--gravity", "free", "--noise", "1%", "--soundings", tmp_path / "deep.csv")
+    result, bed = invert(small_waves, *options)
+    assert result.exit_code == UNTRUSTED
+    assert "not that of the Earth" in bed.attrs["reasons"]
+
+
+def test_a_number_that_is_not_the_files_is_warned_of(invert, small_waves):
+    result, _ = invert(small_waves, *QUICK, "--gravity", "9.7")
+    assert "warning: gravity 9.7 (--gravity), but the file says 9.81" in result.stderr
 
 
 def test_soundings_that_contradict_the_waves_are_a_reason(invert, small_waves, tmp_path):

@@ -1,0 +1,211 @@
+"""Training steps and closed-loop forecasts of the papers' Navier-Stokes networks, and their convolutions alone."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from forecast_cli.benchmark.reference import as_published
+from forecast_cli.benchmark.row import Row, Settings
+from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
+from forecast_cli.config import ModelConfig, RunConfig, TrainingConfig
+from forecast_cli.devices import computing_in
+from forecast_cli.domain import Axis, Domain, TimeStep, Variable
+from forecast_cli.errors import ConfigError
+from forecast_cli.models import ForecastModel, build_model
+from forecast_cli.objective import loss_weights, weighted_loss
+from forecast_cli.trainer import make_optimizer
+
+SIZES = {
+    "minconvlstm": (40,) * 4,
+    "minconvgru": (49,) * 4,
+    "minconvexplstm": (40,) * 4,
+    "convlstm": (25,) * 4,
+    "convgru": (28,) * 4,
+}
+"""Channels of each layer in the papers' Navier-Stokes settings: 172,000 to 183,000 parameters. Horuz et al. (2025), arXiv 2508.03614."""
+PUBLISHED = "log_space"
+"""The scan that stands for the papers' whole arrangement in a training step."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    model: str
+    scan: str
+    context: int
+    horizon: int
+    threads: int
+    precision: str
+
+
+def train_step(settings: Settings) -> list[Row]:
+    """A step of the optimiser: forward, loss, backward, update; all cases in turns."""
+
+    def one(case: _Case) -> Callable[[], object]:
+        model = model_of(case.model, case.scan, settings)
+        optimizer = make_optimizer(list(model.parameters()), TrainingConfig(), torch.device(settings.device))
+        frames = _frames(settings, case.context + case.horizon)
+        return lambda: optimisation(model, optimizer, frames, case.context, case.precision)
+
+    return _measured("train-step", settings, one, _backward_too)
+
+
+def rollout(settings: Settings) -> list[Row]:
+    """A step of a closed-loop forecast after a context of `lengths`: milliseconds for each frame of the horizon."""
+
+    def one(case: _Case) -> Callable[[], object]:
+        model = model_of(case.model, case.scan, settings).eval()
+        with torch.inference_mode(), computing_in(case.precision, settings.device):
+            state = model(_frames(settings, case.context), 1).state
+        frame = _frames(settings, 1)
+
+        def step() -> None:
+            with torch.inference_mode(), computing_in(case.precision, settings.device):
+                model(frame, 1, state=state)
+
+        return step
+
+    return _measured("rollout", settings, one, _forward_only)
+
+
+def optimisation(
+    model: ForecastModel, optimizer: torch.optim.Optimizer, frames: Tensor, context: int, precision: str = "32"
+) -> Tensor:
+    """One step on frames (batch, time, variable, height, width), as the trainer takes it; gives the loss before it."""
+    optimizer.zero_grad()
+    horizon = frames.shape[1] - context
+    with computing_in(precision, frames.device):
+        forecast = model(frames[:, :context], horizon)
+    weights = loss_weights(context, horizon, 1.0, frames.device)
+    loss = weighted_loss(forecast, frames[:, 1:], model.scale, weights)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def model_of(name: str, scan: str, settings: Settings) -> ForecastModel:
+    """A network of the papers' block (norm over space after the residual), equal weights for every scan."""
+    if name not in SIZES:
+        raise ConfigError(f"--model {name}: expected {', '.join(SIZES)}.")
+    published = scan == PUBLISHED and name.startswith("min")
+    options = ModelConfig(
+        name=name,
+        hidden=settings.hidden or SIZES[name],
+        norm="layer",
+        norm_position="after",
+        predict="state",
+        increments=False,
+        boundary="circular",
+        scan="sequential" if published else scan,
+    )
+    y, x = (Axis(axis, settings.grid, "1", 0.5 / settings.grid, 1 / settings.grid) for axis in "yx")
+    domain = Domain((Variable("vorticity", "1"),), y, x, TimeStep(1.0, "1"), "cartesian", "circular")
+    torch.manual_seed(0)
+    model = build_model(RunConfig(model=options), domain)
+    return (as_published(model) if published else model).to(settings.device)
+
+
+def _frames(settings: Settings, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = (settings.batch, count, 1, settings.grid, settings.grid)
+    return torch.randn(shape, generator=generator).to(settings.device)
+
+
+def _cases(settings: Settings) -> Iterator[_Case]:
+    for model in settings.models:
+        # A model without a scan is one case, whatever scans there are.
+        for scan in settings.scans if model.startswith("min") else ("-",):
+            for context, horizon in settings.lengths:
+                for count in settings.threads:
+                    for precision in settings.precisions:
+                        yield _Case(model, scan, context, horizon, count, precision)
+
+
+def _measured(
+    benchmark: str,
+    settings: Settings,
+    one: Callable[[_Case], Callable[[], object]],
+    alone: Callable[[list[tuple[Any, ...]]], Callable[[], object]],
+) -> list[Row]:
+    """Every case and its convolutions alone, in turns; then the memory of each."""
+    steps, floors = {}, {}
+    for case in _cases(settings):
+        step = one(case)
+        with threads(case.threads), _Convolutions() as convolutions:
+            step()
+        steps[case], floors[case] = _with(case.threads, step), _with(case.threads, alone(convolutions.seen))
+    turns = {(case, kind): run for kind, runs in (("step", steps), ("floor", floors)) for case, run in runs.items()}
+    times = in_turns(turns, repetitions=settings.repetitions, device=settings.device)
+    rows = []
+    for case, step in steps.items():
+        mine = times[case, "step"]
+        rows.append(
+            Row(
+                benchmark,
+                case.model,
+                case.scan,
+                case.context,
+                case.horizon,
+                settings.batch,
+                case.threads,
+                case.precision,
+                str(settings.device),
+                float(np.median(mine)),
+                float(mine.min()),
+                float(mine.max()),
+                peak_mib(step, settings.device),
+                float(np.median(times[case, "floor"])),
+            )
+        )
+    return rows
+
+
+def _with(count: int, step: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        with threads(count):
+            return step()
+
+    return run
+
+
+class _Convolutions(TorchDispatchMode):
+    """Remembers the convolutions that are run under it, with their inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[Any, ...]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if function is torch.ops.aten.convolution.default:
+            self.seen.append(tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments))
+        return function(*arguments, **(options or {}))
+
+
+def _forward_only(seen: list[tuple[Any, ...]]) -> Callable[[], object]:
+    def run() -> None:
+        with torch.inference_mode():
+            for arguments in seen:
+                torch.ops.aten.convolution.default(*arguments)
+
+    return run
+
+
+def _backward_too(seen: list[tuple[Any, ...]]) -> Callable[[], object]:
+    """Forward, and backward to input (but of the first, which is given), weight and bias."""
+    with torch.no_grad():
+        grads = [torch.ones_like(torch.ops.aten.convolution.default(*arguments)) for arguments in seen]
+
+    def run() -> None:
+        with torch.inference_mode():
+            for number, (arguments, grad) in enumerate(zip(seen, grads, strict=True)):
+                frames, weight, bias, *rest = arguments
+                torch.ops.aten.convolution.default(*arguments)
+                wanted = [number > 0, True, bias is not None]
+                sizes = None if bias is None else list(bias.shape)
+                torch.ops.aten.convolution_backward.default(grad, frames, weight, sizes, *rest, wanted)
+
+    return run

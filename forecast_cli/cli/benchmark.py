@@ -1,0 +1,124 @@
+"""forecast benchmark"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forecast_cli.cli import shared
+from forecast_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from forecast_cli.benchmark import Row
+
+KINDS = "train-step, rollout, scan, simulate or finn"
+
+
+def benchmark(
+    what: Annotated[str, typer.Argument(help=f"{KINDS}.")] = "train-step",
+    model: Annotated[list[str] | None, typer.Option(help="Models to compare (repeat, or a,b). [default: all]")] = None,
+    scan: Annotated[
+        list[str] | None,
+        typer.Option(help="Backends: auto, native, fused, sequential; log_space is the papers' arrangement."),
+    ] = None,
+    length: Annotated[
+        str | None, typer.Option(help="Contexts, each with a horizon of 1: 20,80. [default: 20,80]")
+    ] = None,
+    context: Annotated[int | None, typer.Option(help="In the place of --length, with --horizon.")] = None,
+    horizon: Annotated[int, typer.Option(help="Closed-loop frames after --context.")] = 1,
+    batch: Annotated[int, typer.Option(help="Windows a step.")] = 1,
+    grid: Annotated[int, typer.Option(help="Cells along each side.")] = 16,
+    hidden: Annotated[str | None, typer.Option(help="Channels of each layer, 4x40. [default: the papers']")] = None,
+    threads: Annotated[str, typer.Option(help="1,2 to compare.")] = "1",
+    precision: Annotated[str, typer.Option(help="32, bf16, or both: 32,bf16.")] = "32",
+    repetitions: Annotated[int, typer.Option(help="Rounds; every round runs every case once.")] = 11,
+    device: shared.Device = "cpu",
+    plot: Annotated[Path | None, typer.Option(help="Picture to draw.")] = None,
+    build: Annotated[bool, typer.Option("--build", help="Compile for this machine, and stop.")] = False,
+    overwrite: shared.Overwrite = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print a JSON list of rows on stdout.")] = False,
+) -> None:
+    """Measure training steps, forecasts and solvers on this machine, in turns, beside what cannot be undercut."""
+    if build:
+        _build()
+        return
+    from forecast_cli.benchmark import BENCHMARKS, Settings
+    from forecast_cli.config import load_config
+    from forecast_cli.data.output import refuse_overwrite
+    from forecast_cli.devices import resolve_device
+
+    if what not in BENCHMARKS:
+        raise ConfigError(f"benchmark {what}: expected {KINDS}.")
+    if plot:
+        refuse_overwrite(plot, overwrite)
+    chosen: dict[str, Any] = {
+        "models": shared.names(model),
+        "scans": shared.names(scan),
+        "lengths": [(context, horizon)] if context else [(n, 1) for n in _numbers(length, "--length")] or None,
+        "hidden": load_config(options={"model.hidden": hidden}).model.hidden if hidden else None,
+    }
+    settings = Settings(
+        batch=batch,
+        grid=grid,
+        threads=_numbers(threads, "--threads"),
+        precisions=precision.split(","),
+        device=resolve_device(device),
+        repetitions=repetitions,
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
+    rows = BENCHMARKS[what](settings)
+    if json_:
+        shared.print_json([asdict(row) for row in rows])
+    else:
+        _print(rows)
+    if plot:
+        from forecast_cli.plots.benchmark import plot_benchmark
+
+        plot_benchmark(rows, plot, overwrite=overwrite)
+        shared.say(f"{plot}: written")
+
+
+def _build() -> None:
+    """Compile the loops in C ahead of the first use."""
+    from forecast_cli.equations import wave_adjoint
+    from forecast_cli.models import space_norm
+    from forecast_cli.scan import native
+
+    for name, found in (
+        ("recurrence", native.is_available()),
+        ("norm over space", space_norm.is_available()),
+        ("shallow-water waves", wave_adjoint.is_available()),
+    ):
+        shared.say(f"{name}: {'compiled' if found else 'no compiler here: torch does it, slower'}")
+
+
+def _numbers(text: str | None, option: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: expected whole numbers, such as 20,80.") from error
+
+
+def _print(rows: list["Row"]) -> None:
+    """A table on stdout, each row beside the slowest of its kind."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    columns = ("model", "scan", "context", "horizon", "batch", "threads", "precision")
+    for name in (*columns, "ms", "range", "floor ms", "peak MiB", "error", "times faster"):
+        table.add_column(name, justify="left" if name in ("model", "scan") else "right")
+    for row in rows:
+        alike = [other.median_ms for other in rows if _kind(other) == _kind(row)]
+        told = [str(getattr(row, name)) for name in columns]
+        told += [f"{row.median_ms:.3g}", f"{row.low_ms:.3g}-{row.high_ms:.3g}"]
+        told += ["" if value is None else f"{value:.3g}" for value in (row.floor_ms, row.peak_mib, row.error)]
+        table.add_row(*told, f"{max(alike) / row.median_ms:.2f}" if len(alike) > 1 else "")
+    Console(width=None if Console().is_terminal else 160, soft_wrap=True).print(table)
+
+
+def _kind(row: "Row") -> tuple[object, ...]:
+    """What rows must share to be compared: another scan, precision or number of threads of the same work."""
+    model = row.model.split()[0]
+    return row.benchmark, model, row.context, row.horizon, row.batch, row.device
