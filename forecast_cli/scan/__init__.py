@@ -20,13 +20,19 @@ from torch import Tensor
 from forecast_cli.errors import ConfigError
 from forecast_cli.scan.fused import fused
 from forecast_cli.scan.reference import log_space, sequential
+from forecast_cli.scan.triton_ import has_triton, triton_scan
 
 __all__ = ["BACKENDS", "Gates", "require_backend", "scan"]
 
 Gates = tuple[Tensor] | tuple[Tensor, Tensor]
 Backend = Callable[[Gates, Tensor, Tensor], Tensor]
 
-BACKENDS: dict[str, Backend] = {"sequential": sequential, "log_space": log_space, "fused": fused}
+BACKENDS: dict[str, Backend] = {
+    "sequential": sequential,
+    "log_space": log_space,
+    "fused": fused,
+    "triton": triton_scan,
+}
 
 _log = logging.getLogger(__name__)
 _announced: set[str] = set()
@@ -46,17 +52,18 @@ def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "au
     initial: the hidden state before the first frame, (batch, channel, height, width), positive.
     backend: one of BACKENDS, or "auto" (logs what it took, once).
     Returns (hidden, last), shaped like candidate and initial; differentiable in every argument.
-    Low-precision inputs are computed in float32. Raises ConfigError for an unknown backend.
+    Low-precision inputs are computed in float32. Raises ConfigError for a backend that is unknown or cannot run.
     """
     require_backend(backend)
     if backend == "auto":
-        backend = "fused"
+        backend = "triton" if candidate.is_cuda and has_triton() else "fused"
         if backend not in _announced:
             _announced.add(backend)
             _log.info("scan backend: %s", backend)
     dtype = candidate.dtype
-    if dtype in (torch.bfloat16, torch.float16):
+    if dtype in (torch.bfloat16, torch.float16) and backend != "triton":
         # The recurrence adds up many small changes: it runs in float32 and is rounded once, at the end.
+        # Triton does the same in registers, and reads half as much.
         gates = tuple(gate.float() for gate in gates)  # type: ignore[assignment]
         candidate, initial = candidate.float(), initial.float()
     hidden = BACKENDS[backend](gates, candidate, initial).to(dtype)
