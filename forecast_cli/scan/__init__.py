@@ -22,6 +22,7 @@ from forecast_cli.scan import native
 from forecast_cli.scan.fused import fused
 from forecast_cli.scan.kinds import Kind, unpacked
 from forecast_cli.scan.reference import log_space, sequential
+from forecast_cli.scan.triton_ import has_triton, triton_scan
 
 __all__ = ["BACKENDS", "Gates", "Kind", "require_backend", "scan", "scan_packed"]
 
@@ -34,7 +35,13 @@ def _native(gates: Gates, candidate: Tensor, initial: Tensor) -> Tensor:
     return native.native_scan(torch.cat([*gates, candidate], dim=2), initial, kind)
 
 
-BACKENDS: dict[str, Backend] = {"sequential": sequential, "log_space": log_space, "fused": fused, "native": _native}
+BACKENDS: dict[str, Backend] = {
+    "sequential": sequential,
+    "log_space": log_space,
+    "fused": fused,
+    "native": _native,
+    "triton": triton_scan,
+}
 
 _log = logging.getLogger(__name__)
 _announced: set[str] = set()
@@ -59,13 +66,14 @@ def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "au
     initial: the hidden state before the first frame, (batch, channel, height, width), positive.
     backend: one of BACKENDS, or "auto" (logs what it took, once).
     Returns (hidden, last), shaped like candidate and initial; differentiable in every argument.
-    Low-precision inputs are computed in float32. Raises ConfigError for an unknown backend.
+    Low-precision inputs are computed in float32. Raises ConfigError for a backend that is unknown or cannot run.
     """
     require_backend(backend)
     name = _chosen(candidate) if backend == "auto" else backend
     dtype = candidate.dtype
-    if dtype in (torch.bfloat16, torch.float16):
+    if dtype in (torch.bfloat16, torch.float16) and name != "triton":
         # The recurrence adds up many small changes: it runs in float32 and is rounded once, at the end.
+        # Triton does the same in registers, and reads half as much.
         gates = tuple(gate.float() for gate in gates)
         candidate, initial = candidate.float(), initial.float()
     hidden = BACKENDS[name](gates, candidate, initial).to(dtype)
@@ -73,7 +81,7 @@ def scan(gates: Gates, candidate: Tensor, initial: Tensor, *, backend: str = "au
 
 
 def scan_packed(packed: Tensor, initial: Tensor, kind: Kind, *, backend: str = "auto") -> tuple[Tensor, Tensor]:
-    """The same from one tensor of gates and candidate, as a convolution gives them; native and triton copy nothing.
+    """The same from one tensor of gates and candidate, as a convolution gives them; native copies nothing, nor does triton in float32.
 
     packed: (batch, time, gates and candidate * channel, height, width), in that order along the channels; see `Kind`.
     Returns float32 for low-precision inputs.
@@ -89,7 +97,10 @@ def scan_packed(packed: Tensor, initial: Tensor, kind: Kind, *, backend: str = "
 
 def _chosen(tensor: Tensor) -> str:
     """The fastest backend for a tensor, announced once."""
-    name = "native" if native.can_take(tensor) and native.is_available() else "fused"
+    if native.can_take(tensor) and native.is_available():
+        name = "native"
+    else:
+        name = "triton" if tensor.is_cuda and has_triton() else "fused"
     if name not in _announced:
         _announced.add(name)
         _log.info("scan backend: %s", name)

@@ -265,7 +265,7 @@ def test_a_trained_model_takes_the_place_of_the_equation(forecast, invert, waves
     result, bed = invert(waves, "--run", run, *QUICK)
     assert result.exit_code == UNTRUSTED, result.output  # few iterations
     assert bed.attrs["model"] == "finn"
-    assert bed.chi2[-1] < bed.chi2[0]
+    assert float(abs(bed.depth - bed.depth_initial).max()) > 1
     refused = invert(waves, "--run", run, "--gravity", 9.8, output=tmp_path / "no.nc")[0]
     assert refused.exit_code == USAGE
     assert "--gravity" in refused.stderr
