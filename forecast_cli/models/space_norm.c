@@ -9,8 +9,9 @@
 
 enum { FEW = 64 };
 
-/* Adds `weight(cell) value` over all cells to a double for each channel. */
-#define SUM_OVER_CELLS(total, EXPRESSION)                                                                                               \
+/* Adds an expression over all cells to a double for each channel. */
+#define SUM_OVER_CELLS(EXPRESSION)                                                                                                      \
+    memset(total, 0, channels * sizeof(double));                                                                                        \
     for (long start = 0; start < cells; start += FEW) {                                                                                 \
         const long end = start + FEW < cells ? start + FEW : cells;                                                                     \
         memset(few, 0, channels * sizeof(float));                                                                                       \
@@ -32,11 +33,9 @@ int norm_forward(const float *restrict x, const float *weight, const float *bias
             if (!few || !total) continue;
             const float *in = x + n * cells * channels;
             float *restrict out = y + n * cells * channels, *restrict middle = mean + n * channels, *restrict size = scale + n * channels;
-            memset(total, 0, channels * sizeof(double));
-            SUM_OVER_CELLS(total, in[p * channels + c])
+            SUM_OVER_CELLS(in[p * channels + c])
             for (long c = 0; c < channels; c++) middle[c] = (float)(total[c] / cells);
-            memset(total, 0, channels * sizeof(double));
-            SUM_OVER_CELLS(total, (in[p * channels + c] - middle[c]) * (in[p * channels + c] - middle[c]))
+            SUM_OVER_CELLS((in[p * channels + c] - middle[c]) * (in[p * channels + c] - middle[c]))
             for (long c = 0; c < channels; c++) size[c] = (float)(1 / sqrt(total[c] / cells + eps));
             for (long p = 0; p < cells; p++) {
                 const float w = weight[p], b = bias[p];
@@ -55,18 +54,28 @@ int norm_backward(const float *grad, const float *x, const float *weight, const 
     int failed = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int thread = 0; thread < threads; thread++) {
-        float *restrict few = malloc(channels * sizeof(float));
-        double *restrict plain = malloc(channels * sizeof(double)), *restrict along = malloc(channels * sizeof(double));
+        float *restrict few = malloc(2 * channels * sizeof(float)), *restrict few_along = few + channels;
+        double *restrict plain = malloc(2 * channels * sizeof(double)), *restrict along = plain + channels;
         float *restrict of_weight = shares + thread * 2 * cells, *restrict of_bias = of_weight + cells;
-        if (!few || !plain || !along) failed = 1;
-        for (long n = thread * frames / threads; n < (thread + 1) * frames / threads && few && plain && along; n++) {
+        if (!few || !plain) failed = 1;
+        for (long n = thread * frames / threads; n < (thread + 1) * frames / threads && few && plain; n++) {
             const float *in = x + n * cells * channels, *from = grad + n * cells * channels;
             const float *middle = mean + n * channels, *size = scale + n * channels;
             float *restrict to = grad_x + n * cells * channels;
-            memset(plain, 0, channels * sizeof(double));
-            memset(along, 0, channels * sizeof(double));
-            SUM_OVER_CELLS(plain, weight[p] * from[p * channels + c])
-            SUM_OVER_CELLS(along, weight[p] * from[p * channels + c] * (in[p * channels + c] - middle[c]) * size[c])
+            memset(plain, 0, 2 * channels * sizeof(double));
+            for (long start = 0; start < cells; start += FEW) {
+                const long end = start + FEW < cells ? start + FEW : cells;
+                memset(few, 0, 2 * channels * sizeof(float));
+                for (long p = start; p < end; p++) {
+                    const float w = weight[p];
+                    for (long c = 0; c < channels; c++) {
+                        const float g = w * from[p * channels + c];
+                        few[c] += g;
+                        few_along[c] += g * (in[p * channels + c] - middle[c]) * size[c];
+                    }
+                }
+                for (long c = 0; c < 2 * channels; c++) plain[c] += few[c];
+            }
             for (long p = 0; p < cells; p++) {
                 const float w = weight[p];
                 float weighted = 0, sum = 0;
@@ -83,7 +92,6 @@ int norm_backward(const float *grad, const float *x, const float *weight, const 
         }
         free(few);
         free(plain);
-        free(along);
     }
     return failed;
 }

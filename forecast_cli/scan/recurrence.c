@@ -10,13 +10,19 @@
 #include <string.h>
 
 enum { KEEP, UPDATE, FORGET_INPUT };
-enum { CHUNK = 2048 }; /* elements that march through time together: their states stay in the first cache */
+enum { CHUNK = 16384 }; /* elements that march through time together: their states stay near the processor */
 
 /* elements: of a frame and a part. part, run: distance in `packed` between parts, and between runs of one part. half: packed is bfloat16. */
 typedef struct {
     long batch, time, elements, outer, inner, part, run;
     int kind, half, threads;
 } Layout;
+
+/* Runs of a chunk: as many as stay near the processor, and no more than leave something for every thread. */
+static long runs_together(const Layout *l) {
+    const long near = l->inner < CHUNK ? CHUNK / l->inner : 1, shared = (l->outer + l->threads - 1) / l->threads;
+    return near < shared || l->batch >= l->threads ? near : shared;
+}
 
 /* exp(x) for x <= 0 to 2 ulp, branch-free so that compilers vectorise it; below -87 the smallest normal number. */
 static inline float exp_float(float x) {
@@ -144,7 +150,7 @@ static inline long NAME(length)(const Layout *l, long o) {
 #define BACKWARD_RUN(KIND) NAME(backward_run)(KIND, p[0], p[1], p[2], before, grad, kept, to[0], to[1], to[2], count)
 
 int NAME(scan_forward)(const Layout *l, const void *packed, const REAL *initial, REAL *hidden) {
-    const long parts = l->kind == FORGET_INPUT ? 3 : 2, frame = l->elements, together = l->inner < CHUNK ? CHUNK / l->inner : 1;
+    const long parts = l->kind == FORGET_INPUT ? 3 : 2, frame = l->elements, together = runs_together(l);
     const long chunks = (l->outer + together - 1) / together;
     int failed = 0;
 #pragma omp parallel num_threads(l->threads) if (l->threads > 1)
@@ -176,7 +182,7 @@ int NAME(scan_forward)(const Layout *l, const void *packed, const REAL *initial,
 
 int NAME(scan_backward)(const Layout *l, const void *packed, const REAL *initial, const REAL *hidden, const REAL *grad_hidden,
                         void *grad_packed, REAL *grad_initial) {
-    const long parts = l->kind == FORGET_INPUT ? 3 : 2, frame = l->elements, together = l->inner < CHUNK ? CHUNK / l->inner : 1;
+    const long parts = l->kind == FORGET_INPUT ? 3 : 2, frame = l->elements, together = runs_together(l);
     const long chunks = (l->outer + together - 1) / together;
     int failed = 0;
 #pragma omp parallel num_threads(l->threads) if (l->threads > 1)
