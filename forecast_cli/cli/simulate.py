@@ -20,7 +20,9 @@ def navier_stokes(
         float | None, typer.Option(help="Time of the last frame. [default: one time unit a frame]")
     ] = None,
     viscosity: Annotated[float, typer.Option(help="Kinematic viscosity.")] = 1e-3,
-    time_step: Annotated[float | None, typer.Option(help="Longest step of the solver. [default: 6.4 / grid]")] = None,
+    time_step: Annotated[
+        float | None, typer.Option(help="Longest step of the solver. [default: suited to each flow]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial vorticity.")] = 0,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: shared.Device = "auto",

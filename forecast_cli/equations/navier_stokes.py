@@ -4,9 +4,15 @@ r"""Two-dimensional incompressible flow on the unit torus, as vorticity.
     f = 0.1 (sin 2 pi (x + y) + cos 2 pi (x + y))
 
 w: vorticity, (batch, n, n), first axis x, second axis y, periodic, zero mean. nu: viscosity, 1e-3 in the
-published data. Everything is dimensionless. Pseudo-spectral with the 2/3 rule; diffusion exactly by an
-integrating factor, the rest by the classical Runge-Kutta method of fourth order. It blows up where
-the step is too long for the flow: max|u| dt (2 pi n/3) beyond about 2.8; dt = 0.1 suits max|u| up to 0.4 at n = 64.
+published data. Everything is dimensionless. Pseudo-spectral with the 2/3 rule: waves above 2 pi n/3 along an axis
+are dropped, those of the initial state too. With u = (u, v), advection takes two transforms each way:
+
+    u . grad w = (d_xx - d_yy)(u v) + d_x d_y (v^2 - u^2)
+
+Diffusion exactly by an integrating factor, the rest by the classical Runge-Kutta method of fourth order. In a flow
+of speed U, a step dt multiplies wave k by at most |R(i k U dt)| exp(-nu k^2 dt), with R of that method. No wave grows
+if dt <= 2.8 / (U k) at the largest, k = sqrt(2) 2 pi n/3; nor, on any grid, if dt <= 7.7 nu / U^2. At n = 64 and
+nu = 1e-3 the second is the weaker bound: dt = 0.25 up to U = 0.175, 0.2 up to 0.196, 0.1 up to 0.277.
 
 Same equation, forcing and distribution of initial states as Li et al. (2021), arXiv 2010.08895, and
 Horuz et al. (2025), arXiv 2508.03614.
@@ -19,6 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+
+LONGEST_STEP = 0.25
+"""The longest that is chosen, for accuracy: of 100 published flows at t = 5, half are off by 3e-6, the worst by 1.7e-5."""
 
 
 @dataclass(frozen=True)
@@ -43,54 +52,86 @@ class NavierStokes:
         """Coordinates of the grid points along one axis: 0, 1/n, ..."""
         return torch.arange(self.grid, dtype=self.dtype, device=self.device) / self.grid
 
-    def frames(self, vorticity: Tensor, *, interval: float, count: int, time_step: float) -> Iterator[Tensor]:
-        """The vorticity after each of `count` intervals, (batch, n, n) each.
+    @torch.inference_mode()
+    def frames(
+        self, vorticity: Tensor, *, interval: float, count: int, time_step: float | None = None
+    ) -> Iterator[Tensor]:
+        """The vorticity after each of `count` intervals, in the shape of `vorticity`; nothing is kept for gradients.
 
-        The interval is cut into the fewest equal steps that are no longer than `time_step`.
+        The interval is cut into the fewest equal steps that are no longer than `time_step`. Without one, each sample
+        has steps of its own: the longest that its speed allows, asked at least once a time unit.
         """
-        steps = max(1, math.ceil(interval / time_step - 1e-9))
-        step = _Stepper(self, interval / steps)
-        spectrum = torch.fft.rfft2(vorticity.to(self.device, self.dtype))
+        start = vorticity.to(self.device, self.dtype).reshape(-1, self.grid, self.grid)
+        stepper = _Stepper(self)
+        spectrum = stepper.spectrum(start)
+        legs = math.ceil(interval) if time_step is None else 1
+        fixed = torch.full((len(start),), time_step or LONGEST_STEP, dtype=torch.float64)
         for _ in range(count):
-            for _ in range(steps):
-                spectrum = step(spectrum)
-            yield torch.fft.irfft2(spectrum, s=(self.grid, self.grid))
+            for _ in range(legs):
+                longest = stepper.longest_steps(spectrum) if time_step is None else fixed
+                steps = (interval / legs / longest - 1e-9).ceil().clamp(min=1)
+                for number in steps.unique().tolist():
+                    alike = steps == number
+                    spectrum[alike] = stepper.advance(spectrum[alike], int(number), interval / legs / number)
+            yield torch.fft.irfft2(spectrum, s=(self.grid, self.grid)).reshape(vorticity.shape)
 
 
 class _Stepper:
-    """One step of integrating-factor Runge-Kutta 4 on the spectrum of the vorticity."""
+    """Integrating-factor Runge-Kutta 4 on spectra (batch, n, columns) of the vorticity: the columns that are kept."""
 
-    def __init__(self, flow: NavierStokes, time_step: float) -> None:
+    def __init__(self, flow: NavierStokes) -> None:
+        kept = 2 * math.pi * flow.grid / 3
         kx, ky = flow.wavenumbers()
+        ky = ky[:, ky[0] <= kept]
         square = kx**2 + ky**2
         inverse = torch.where(square > 0, 1 / square.clamp(min=1.0), 0.0)
-        limit = 2 * math.pi * flow.grid / 3
-        self.kept = ((kx.abs() <= limit) & (ky.abs() <= limit)).to(flow.dtype)
-        # One inverse transform for velocity (u, v) and gradient (w_x, w_y) together.
-        zero = torch.zeros_like(square)
-        imaginary = torch.stack([ky * inverse, -kx * inverse, kx + zero, ky + zero])
-        self.to_products = torch.complex(torch.zeros_like(imaginary), imaginary)
-        self.half = torch.exp(-flow.viscosity * square * time_step / 2)
-        self.time_step = time_step
-        self.shape = (flow.grid, flow.grid)
-
+        self.flow, self.largest, self.columns = flow, math.sqrt(2) * kept, ky.shape[1]
+        self.kept = (kx.abs() <= kept).to(flow.dtype)
+        self.diffusion = -flow.viscosity * square
+        self.to_velocity = 1j * torch.stack([ky * inverse, -kx * inverse]).unsqueeze(1)
+        self.from_uv, self.from_squares = 0j + self.kept * torch.stack([kx**2 - ky**2, kx * ky])
         x = flow.points()
         phase = 2 * math.pi * (x.unsqueeze(1) + x.unsqueeze(0))
-        self.force = torch.fft.rfft2(0.1 * flow.forcing * (torch.sin(phase) + torch.cos(phase)))
+        self.force = self.spectrum(0.1 * flow.forcing * (torch.sin(phase) + torch.cos(phase)))
 
-    def tendency(self, spectrum: Tensor) -> Tensor:
-        """Everything but diffusion."""
-        u, v, w_x, w_y = torch.fft.irfft2(self.to_products * spectrum.unsqueeze(-3), s=self.shape).unbind(-3)
-        return self.force - self.kept * torch.fft.rfft2(u * w_x + v * w_y)
+    def spectrum(self, vorticity: Tensor) -> Tensor:
+        return self.kept * torch.fft.rfft2(vorticity)[..., : self.columns]
 
-    def __call__(self, w: Tensor) -> Tensor:
-        dt, half = self.time_step, self.half
-        at_start = self.tendency(w)
-        decayed = half * w
-        at_half = self.tendency(decayed + dt / 2 * half * at_start)
-        at_half_again = self.tendency(decayed + dt / 2 * at_half)
-        at_end = self.tendency(half * (decayed + dt * at_half_again))
-        return half * (decayed + dt / 6 * (half * at_start + 2 * (at_half + at_half_again))) + dt / 6 * at_end
+    def velocity(self, spectrum: Tensor) -> Tensor:
+        """(u, v) on the grid, (2, batch, n, n). Two transforms, because the first need not touch dropped columns."""
+        return torch.fft.irfft(torch.fft.ifft(self.to_velocity * spectrum, dim=-2), n=self.flow.grid)
+
+    def tendency(self, spectrum: Tensor, products: Tensor, out: Tensor) -> Tensor:
+        """Everything but diffusion, written to `out`; `products` (2, batch, n, n) is overwritten."""
+        u, v = self.velocity(spectrum)
+        torch.mul(u, v, out=products[0])
+        torch.mul(v, v, out=products[1]).addcmul_(u, u, value=-1)
+        uv, squares = torch.fft.fft(torch.fft.rfft(products)[..., : self.columns], dim=-2)
+        return torch.addcmul(self.force, self.from_uv, uv, out=out).addcmul_(self.from_squares, squares)
+
+    def longest_steps(self, spectrum: Tensor) -> Tensor:
+        """The step that suits each flow, (batch,): the longest that is stable at its largest speed, or LONGEST_STEP."""
+        speed = self.velocity(spectrum).square().sum(0).amax((-2, -1)).sqrt().double().cpu()
+        stable = torch.maximum(2.8 / (speed * self.largest), 7.7 * self.flow.viscosity / speed**2)
+        # A flow that has left the finite numbers goes on, for the caller to find.
+        return torch.where(speed.isfinite(), stable, LONGEST_STEP).clamp(max=LONGEST_STEP)
+
+    def advance(self, w: Tensor, steps: int, dt: float) -> Tensor:
+        """`w` after `steps` steps, in place: temporaries of a step made anew take 10 % longer, at times twice as long."""
+        half = 0j + torch.exp(self.diffusion * (dt / 2))
+        decayed, stage, slope = torch.empty_like(w), torch.empty_like(w), torch.empty_like(w)
+        products = half.real.new_empty(2, len(w), self.flow.grid, self.flow.grid)
+        for _ in range(steps):
+            torch.mul(half, w, out=decayed)
+            self.tendency(w, products, slope).mul_(half)
+            torch.add(decayed, slope, alpha=dt / 6, out=w)
+            torch.add(decayed, slope, alpha=dt / 2, out=stage)
+            w.add_(self.tendency(stage, products, slope), alpha=dt / 3)
+            torch.add(decayed, slope, alpha=dt / 2, out=stage)
+            w.add_(self.tendency(stage, products, slope), alpha=dt / 3).mul_(half)
+            torch.add(decayed, slope, alpha=dt, out=stage).mul_(half)
+            w.add_(self.tendency(stage, products, slope), alpha=dt / 6)
+        return w
 
 
 def random_vorticity(sample: int, *, seed: int, grid: int, alpha: float = 2.0, tau: float = 7.0) -> Tensor:
