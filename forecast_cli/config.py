@@ -170,6 +170,12 @@ class TrainingConfig(Section):
     turns in equal shares of the epochs; 0 is the whole horizon."""
     iterations: PositiveInt = 20
     """Iterations of lbfgs an epoch."""
+    precision: Annotated[Literal["32", "bf16"], BeforeValidator(lambda value: str(value) if value == 32 else value)] = (
+        "32"
+    )
+    """bf16: convolutions in bfloat16; weights, recurrence, norms and loss stay in float32."""
+    compile: bool = False
+    """Let torch compile the model at its first step; worth it where that takes less time than it saves."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 

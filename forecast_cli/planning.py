@@ -71,6 +71,8 @@ def prepare(
         config.model_copy(update={"model": completed(config.model, fields.dataset.attrs)}),
         config.training.seed,
     )
+    if config.training.precision == "bf16" and config.model.name == "finn":
+        raise ConfigError("training.precision = bf16: not for finn, whose equations need the digits of 32.")
     fields = masked(fields, config.data)
     parts = split(fields, config.data.split, config.data.split_along)
     whole = config.data.horizon == 0

@@ -29,6 +29,7 @@ from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_atomically
 from forecast_cli.data.times import show
 from forecast_cli.data.windows import Batch, Split, Windows, order
+from forecast_cli.devices import computing_in
 from forecast_cli.errors import CheckpointError, ConfigError, DivergedError, OutputError, Stopped
 from forecast_cli.models import ForecastModel
 from forecast_cli.objective import (
@@ -89,6 +90,8 @@ class Trainer:
             AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
         )
         self.optimizer = make_optimizer(list(self.model.parameters()), options, device)
+        if options.compile:
+            self.model.compile()  # in place: the names of the weights stay
         self.is_lbfgs = options.optimizer == "lbfgs"
         self.progress = Progress()
         self.summing = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
@@ -234,7 +237,8 @@ class Trainer:
         context = self.config.data.context
         horizon = truth.shape[1] - context
         weights = loss_weights(context, horizon, self.config.training.closed_loop_weight, self.device)
-        forecast = model(batch.frames[:, :context], horizon, static=batch.static, forcing=batch.forcing)
+        with computing_in(self.config.training.precision, self.device):
+            forecast = model(batch.frames[:, :context], horizon, static=batch.static, forcing=batch.forcing)
         return weighted_loss(forecast, model.blank(truth)[:, 1:], model.scale, weights)
 
     def _require_finite(self, value: float) -> float:
@@ -334,7 +338,8 @@ class Trainer:
         )
         for batch in _batches(windows, max(self.config.training.batch_size, 8)):
             batch = batch.to(self.device)
-            forecast = model(batch.frames[:, : data.context], horizon, static=batch.static, forcing=batch.forcing)
+            with computing_in(self.config.training.precision, self.device):
+                forecast = model(batch.frames[:, : data.context], horizon, static=batch.static, forcing=batch.forcing)
             truth = model.blank(batch.frames)
             loss += weighted_loss(forecast, truth[:, 1:], model.scale, weights) * len(truth)
             errors = (forecast.fields - truth[:, data.context :]).to(self.summing)

@@ -1,6 +1,5 @@
 """forecast benchmark"""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,6 +68,8 @@ def benchmark(
     )
     rows = BENCHMARKS[what](settings)
     if json_:
+        from dataclasses import asdict
+
         shared.print_json([asdict(row) for row in rows])
     else:
         _print(rows)

@@ -31,6 +31,8 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training windows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32, or bf16: convolutions in bfloat16. [default: 32]")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Let torch compile the model at its first step.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
     split: Annotated[
         str | None,
@@ -85,6 +87,8 @@ def train(
         "training.epochs": epochs,
         "training.batch_size": batch_size,
         "training.learning_rate": learning_rate,
+        "training.precision": precision,
+        "training.compile": compile_ or None,
         "training.seed": seed,
     }
     run_config = load_config(preset=preset, file=config, assignments=set_ or (), options=options)

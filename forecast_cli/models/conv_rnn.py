@@ -63,10 +63,11 @@ class ConvLSTMCell(nn.Module):
     def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
         """sequence: (batch, time, channel, height, width). Returns the hidden states, and (hidden, cell) at the end."""
         from_input = self.convolution.of_input(sequence)
-        hidden, cell = state or (initial_like(from_input[:, :, : self.hidden], 0.0),) * 2
+        hidden, cell = state or (initial_like(from_input[:, :, : self.hidden], 0.0).to(sequence.dtype),) * 2
         outputs = []
         for frame in from_input.unbind(1):
-            gates, candidate = (frame + self.convolution.of_hidden(hidden)).split([3 * self.hidden, self.hidden], dim=1)
+            logits = (frame + self.convolution.of_hidden(hidden)).to(sequence.dtype)
+            gates, candidate = logits.split([3 * self.hidden, self.hidden], dim=1)
             forget, input_, output = torch.sigmoid(gates).chunk(3, dim=1)
             cell = forget * cell + input_ * torch.tanh(candidate)
             hidden = output * torch.tanh(cell)
@@ -90,11 +91,12 @@ class ConvGRUCell(nn.Module):
     def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
         """sequence: (batch, time, channel, height, width). Returns the hidden states and the last of them."""
         gates_of_input, candidates_of_input = self.gates.of_input(sequence), self.candidate.of_input(sequence)
-        (hidden,) = state or (initial_like(candidates_of_input, 0.0),)
+        (hidden,) = state or (initial_like(candidates_of_input, 0.0).to(sequence.dtype),)
         outputs = []
         for gates, candidate in zip(gates_of_input.unbind(1), candidates_of_input.unbind(1), strict=True):
-            update, reset = torch.sigmoid(gates + self.gates.of_hidden(hidden)).chunk(2, dim=1)
-            proposed = torch.tanh(candidate + self.candidate.of_hidden(reset * hidden))
+            logits = (gates + self.gates.of_hidden(hidden)).to(sequence.dtype)
+            update, reset = torch.sigmoid(logits).chunk(2, dim=1)
+            proposed = torch.tanh((candidate + self.candidate.of_hidden(reset * hidden)).to(sequence.dtype))
             hidden = torch.lerp(hidden, proposed, update)
             outputs.append(hidden)
         return torch.stack(outputs, dim=1), (hidden,)

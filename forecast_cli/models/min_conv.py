@@ -45,7 +45,9 @@ class MinimalCell(nn.Module):
     def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
         """sequence: (batch, time, channel, height, width). Returns the hidden states and the last of them."""
         packed = over_frames(self.packed, sequence)
-        initial = initial_like(packed[:, :, : self.hidden], self.initial) if state is None else state[0]
+        initial = (
+            initial_like(packed[:, :, : self.hidden], self.initial).to(sequence.dtype) if state is None else state[0]
+        )
         hidden, last = scan_packed(packed, initial, self.kind, backend=self.backend)
         return hidden, (last,)
 

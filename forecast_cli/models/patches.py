@@ -47,7 +47,7 @@ class PatchEncoder(nn.Module):
             frames = F.pad(frames, self.padding, mode="replicate")
         encoded: Tensor = self.activation(self.convolution(frames))
         # The channels of a cell beside each other: convolutions on a CPU are a quarter faster there, and all layers keep to it.
-        encoded = encoded.contiguous(memory_format=torch.channels_last)
+        encoded = encoded.to(frames.dtype).contiguous(memory_format=torch.channels_last)
         return encoded if self.position is None else encoded + self.position
 
 

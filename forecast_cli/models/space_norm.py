@@ -18,12 +18,13 @@ class SpaceNorm(nn.LayerNorm):
     def forward(self, frames: Tensor) -> Tensor:
         """frames: (n, channel, height, width)."""
         is_last = frames.is_contiguous(memory_format=torch.channels_last) and not frames.is_contiguous()
-        if not (is_last and frames.device.type == "cpu" and frames.dtype == torch.float32 and _library()):
+        if not (is_last and frames.device.type == "cpu" and frames.dtype == torch.float32 and is_available()):
             return super().forward(frames)
         normed, _, _ = torch.ops.forecast_cli.space_norm(frames, self.weight, self.bias, self.eps)
         return normed
 
 
+@torch.compiler.assume_constant_result
 def is_available() -> bool:
     """Whether this machine has compiled it, or can."""
     return _library() is not None

@@ -27,6 +27,7 @@ class _Layout(ctypes.Structure):
     )
 
 
+@torch.compiler.assume_constant_result
 def is_available() -> bool:
     """Whether this machine has compiled it, or can."""
     return _library() is not None
