@@ -22,7 +22,7 @@ ALLOWED = {
     "objective": EVERYBODY | {"models", "data"},
     "planning": EVERYBODY | {"models", "data", "checkpoint", "objective"},
     "closures": EVERYBODY | {"models", "data", "planning"},
-    "trainer": EVERYBODY | {"models", "data", "checkpoint", "objective", "planning", "closures", "signals"},
+    "trainer": EVERYBODY | {"models", "data", "checkpoint", "objective", "planning", "closures", "signals", "devices"},
     "rollout": EVERYBODY | {"models", "data", "checkpoint"},
     "signals": set(),
     "inversion": EVERYBODY | {"models", "data", "checkpoint", "equations", "physics"},

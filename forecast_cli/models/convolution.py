@@ -102,8 +102,9 @@ class Convolution(nn.Conv2d):
         """fields: (n, channel, height, width)."""
         if weight is None:
             weight, bias = self.weight, self.bias
-        if torch.is_autocast_enabled(fields.device.type):
-            fields = fields.to(torch.get_autocast_dtype(fields.device.type))  # before the margin is added, not after
+        kind = fields.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            fields = fields.to(torch.get_autocast_dtype(kind))  # before the margin is added, not after
         padding = self.margin
         if self.boundary != "zeros" and padding != (0, 0):
             fields = pad(fields, self.boundary, rows=padding[0], columns=padding[1])

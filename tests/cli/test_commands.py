@@ -414,3 +414,20 @@ def test_the_truth_is_read_as_the_data_that_were_forecast(forecast, series, tmp_
     assert forecast("plot", fc, "--truth", tmp_path / "levels.nc", "-o", tmp_path / "fc.png").exit_code == 0
     with xr.open_dataset(fc) as dataset:
         assert dataset["t2m"].mean() > 500  # twice 280: the level that was chosen
+
+
+def test_training_in_bfloat16_comes_to_the_same_place(forecast, tmp_path):
+    """Within a tenth of the validation error, after the same two epochs; equations are refused."""
+    series = write_series(tmp_path / "series.nc")
+    line = ("--context", "4", "--horizon", "2", "--epochs", "2", "--hidden", "8", "--json")
+    found = {}
+    for precision in ("32", "bf16"):
+        result = forecast("train", series, *line, "--precision", precision, "-o", tmp_path / precision)
+        assert result.exit_code == 0, result.output
+        found[precision] = json.loads(result.stdout)["best"]
+    assert found["bf16"] != found["32"]
+    assert found["bf16"] == pytest.approx(found["32"], rel=0.1)
+    finn = ("--model", "finn", "--set", "model.equation=burgers")
+    refused = forecast("train", series, *finn, "--precision", "bf16", "-o", tmp_path / "no")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "not for finn" in refused.stderr

@@ -1,0 +1,137 @@
+"""What is measured is the same work: equal weights, outputs and gradients; and what is told of it is what was measured."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from forecast_cli.benchmark import BENCHMARKS, Settings
+from forecast_cli.benchmark.first_order import first_order_frames
+from forecast_cli.benchmark.steps import SIZES, model_of, optimisation
+from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
+from forecast_cli.config import TrainingConfig
+from forecast_cli.equations.navier_stokes import NavierStokes, random_vorticity
+from forecast_cli.errors import ConfigError
+from forecast_cli.trainer import make_optimizer
+
+SMALL = {"grid": 8, "hidden": (6, 6), "lengths": ((4, 2),), "repetitions": 2}
+MINIMAL = [name for name in SIZES if name.startswith("min")]
+
+
+def gradients(model, frames):
+    optimizer = make_optimizer(list(model.parameters()), TrainingConfig(), torch.device("cpu"))
+    loss = optimisation(model, optimizer, frames, 4)
+    return loss, [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("name", MINIMAL)
+def test_the_published_arrangement_is_the_same_function(name):
+    """Three gates, cells of a channel together, log space: loss and every gradient to the rounding of log space in float32."""
+    settings, frames = Settings(**SMALL), torch.randn(2, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    loss, mine = gradients(model_of(name, "auto", settings), frames)
+    other, published = gradients(model_of(name, "log_space", settings), frames)
+    assert_close(loss, other, rtol=1e-5, atol=0)
+    for a, b in zip(mine, published, strict=True):
+        assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_models_to_compare_have_equal_budgets(name):
+    assert sum(p.numel() for p in model_of(name, "auto", Settings()).parameters()) == pytest.approx(177_000, rel=0.04)
+
+
+@pytest.mark.parametrize("what", ["train-step", "rollout", "scan"])
+def test_a_row_for_every_case(what):
+    rows = BENCHMARKS[what](Settings(models=("minconvgru",), scans=("auto", "fused"), threads=(1, 2), **SMALL))
+    assert {(row.scan, row.threads) for row in rows} == {(s, t) for s in ("auto", "fused") for t in (1, 2)}
+    for row in rows:
+        assert row.benchmark == what
+        assert 0 < row.low_ms <= row.median_ms <= row.high_ms
+        assert what == "scan" or row.floor_ms > 0
+        assert what != "scan" or row.error < 1e-5
+
+
+def test_a_model_without_a_scan_is_one_case():
+    rows = BENCHMARKS["train-step"](
+        Settings(models=("convgru",), scans=("auto", "fused"), precisions=("32", "bf16"), **SMALL)
+    )
+    assert [(row.scan, row.precision) for row in rows] == [("-", "32"), ("-", "bf16")]
+
+
+def test_every_round_runs_every_case():
+    seen = []
+    times = in_turns({name: lambda name=name: seen.append(name) for name in "ab"}, repetitions=3)
+    assert seen == ["a", "b"] * 5
+    assert {name: len(found) for name, found in times.items()} == {"a": 3, "b": 3}
+
+
+def test_memory_is_what_a_case_takes():
+    """64 MiB, and little else."""
+    found = peak_mib(lambda: np.ones(2**23).sum())
+    assert found is None or 60 < found < 80
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    with threads(2):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before
+
+
+def test_the_published_flow_is_the_same_flow():
+    """To its own error, first order in steps of 0.01."""
+    start = random_vorticity(0, seed=0, grid=32).unsqueeze(0)
+    *_, mine = NavierStokes(32).frames(start, interval=1.0, count=2, time_step=0.02)
+    *_, published = first_order_frames(start, interval=1.0, count=2)
+    assert float((mine - published).norm() / mine.norm()) < 5e-3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"models": ("unet",)}, {"precisions": ("16",)}, {"batch": 0}, {"lengths": ((0, 1),)}, {"scans": ("fast",)}],
+)
+def test_what_cannot_be_measured_is_refused(options):
+    with pytest.raises(ConfigError):
+        BENCHMARKS["train-step"](Settings(**(SMALL | options)))
+
+
+def test_the_command_prints_rows_a_table_and_a_picture(forecast, tmp_path):
+    small = ("--model", "minconvlstm", "--hidden", "2x4", "--grid", "8", "--length", "3", "--repetitions", "1")
+    result = forecast(
+        "benchmark", "train-step", *small, "--scan", "auto,log_space", "--json", "--plot", tmp_path / "b.png"
+    )
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    wanted = {
+        "model",
+        "scan",
+        "context",
+        "horizon",
+        "batch",
+        "threads",
+        "precision",
+        "median_ms",
+        "low_ms",
+        "high_ms",
+        "peak_mib",
+    }
+    assert wanted | {"floor_ms"} <= rows[0].keys()
+    assert [row["scan"] for row in rows] == ["auto", "log_space"]
+    assert (tmp_path / "b.png").stat().st_size > 5000
+    table = forecast("benchmark", "scan", *small)
+    assert table.exit_code == 0, table.output
+    assert "minconvlstm" in table.stdout
+
+
+@pytest.mark.parametrize("line", [("nothing",), ("train-step", "--length", "a"), ("train-step", "--model", "unet")])
+def test_one_line_for_what_cannot_be(line, forecast):
+    result = forecast("benchmark", *line)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_loops_are_compiled_ahead(forecast):
+    result = forecast("benchmark", "--build")
+    assert result.exit_code == 0
+    assert result.stderr.count("compiled") == 3
