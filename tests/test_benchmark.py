@@ -49,7 +49,7 @@ def test_a_row_for_every_case(what):
     for row in rows:
         assert row.benchmark == what
         assert 0 < row.low_ms <= row.median_ms <= row.high_ms
-        assert what == "scan" or row.floor_ms > 0
+        assert what == "scan" or row.floor_ms > 0.01  # all convolutions are seen, also without gradients
         assert what != "scan" or row.error < 1e-5
 
 

@@ -180,6 +180,9 @@ class _Convolutions(TorchDispatchMode):
         self.seen: list[tuple[Any, ...]] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if function in (torch.ops.aten.conv2d.default, torch.ops.aten.conv_transpose2d.input):
+            with self:  # without gradients they come whole
+                return function.decompose(*arguments, **(options or {}))
         if function is torch.ops.aten.convolution.default:
             self.seen.append(tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments))
         return function(*arguments, **(options or {}))
