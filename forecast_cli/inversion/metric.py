@@ -56,7 +56,10 @@ def seconds(step: TimeStep, source: str) -> float:
     """A time step in seconds. DataError where the file's unit is no unit of time."""
     unit = step.unit.removesuffix("s") if len(step.unit) > 1 else step.unit
     if unit not in _SECONDS:
-        told = {"month": "regular in the calendar only", "frame": "without times"}.get(step.unit, f"in '{step.unit}'")
+        told = {
+            "month": "regular in the calendar only",
+            "frame": "without times, or there is one only (--select takes times by their values)",
+        }.get(step.unit, f"in '{step.unit}'")
         raise DataError(
             f"{source}: the frames are {told}. Give the file a time coordinate in seconds, minutes, hours, days or dates."
         )
