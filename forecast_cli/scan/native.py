@@ -6,9 +6,11 @@ channels-last memory where it lies.
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from forecast_cli import native
 from forecast_cli.scan.kinds import KINDS, Kind, parts_of
@@ -45,8 +47,26 @@ def native_scan(packed: Tensor, initial: Tensor, kind: Kind) -> Tensor:
         torch.is_grad_enabled() and (packed.requires_grad or initial.requires_grad)
     ):
         return _forward(packed, initial, kind)  # a dispatch of torch takes as long as a small frame
-    hidden: Tensor = torch.ops.forecast_cli.scan(packed, initial, kind)
+    operator = torch.ops.forecast_cli.scan if torch.compiler.is_compiling() else _Eager.apply
+    hidden: Tensor = operator(packed, initial, kind)
     return hidden
+
+
+class _Eager(torch.autograd.Function):
+    """The operator without its wrappers, which take some 50 microseconds each way."""
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, initial: Tensor, kind: Kind) -> Tensor:
+        hidden = _forward(packed, initial, kind)
+        ctx.save_for_backward(packed, initial, hidden)
+        ctx.kind = kind
+        return hidden
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        packed, initial, hidden = ctx.saved_tensors
+        return *_backward(grad, packed, initial, hidden, ctx.kind), None
 
 
 def _library() -> ctypes.CDLL | None:
@@ -116,10 +136,14 @@ def _(packed: Tensor, initial: Tensor, kind: str) -> Tensor:
 
 @torch.library.custom_op("forecast_cli::scan_backward", mutates_args=(), device_types="cpu")
 def _scan_backward(grad: Tensor, packed: Tensor, initial: Tensor, hidden: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    return _backward(grad, packed, initial, hidden, kind)  # type: ignore[arg-type]
+
+
+def _backward(grad: Tensor, packed: Tensor, initial: Tensor, hidden: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
     last = _is_last(packed)
     grad, packed, initial = (_dense(tensor, last=last) for tensor in (grad, packed, initial))
     grad_packed, grad_initial = torch.empty_like(packed), torch.empty_like(initial)
-    layout = _layout(packed, kind, last=last)  # type: ignore[arg-type]
+    layout = _layout(packed, kind, last=last)
     _call("scan_backward", layout, packed, initial, hidden, grad, grad_packed, grad_initial)
     return grad_packed, grad_initial
 

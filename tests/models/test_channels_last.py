@@ -53,12 +53,6 @@ def test_a_large_mean_costs_the_norm_no_digits():
     assert_close(SpaceNorm((16, 16))(x).double(), exact, rtol=0, atol=2e-4)
 
 
-@needs_c
-def test_the_norms_operator_is_one_of_torchs():
-    x, weight, bias = last(fields(2, 3, 4, 5)), fields(4, 5).requires_grad_(), fields(4, 5).requires_grad_()
-    torch.library.opcheck(torch.ops.forecast_cli.space_norm.default, (x, weight, bias, 1e-5))
-
-
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (0, 2), (2, 3)])
 @pytest.mark.parametrize("boundary", ["circular", "cylinder"])
