@@ -30,7 +30,7 @@ def test_bfloat16_is_near_and_everything_that_adds_up_stays_in_float32(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_a_model_compiles_in_one_piece_and_is_the_same(name):
-    """Without inductor, which takes a minute: what the graph holds is what counts."""
+    """Without inductor, which takes half a minute: what the graph holds is what counts."""
     model = model_of(name, "auto", SETTINGS)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     plain, other = model(frames(4), 2), compiled(frames(4), 2)
