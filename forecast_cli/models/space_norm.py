@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from forecast_cli import native
 
+_SOURCE = Path(__file__).with_suffix(".c")
+
 
 class SpaceNorm(nn.LayerNorm):
     """LayerNorm over (height, width) of each channel: it removes the domain mean. Parameters are those of torch's."""
@@ -23,6 +25,8 @@ class SpaceNorm(nn.LayerNorm):
         ours = is_last and frames.device.type == "cpu" and frames.dtype == torch.float32
         if torch.compiler.is_compiling() or not (ours and is_available()):
             return super().forward(frames)
+        if not torch.is_grad_enabled():
+            return _forward(frames, self.weight, self.bias, self.eps)[0]
         normed: Tensor = _Norm.apply(frames, self.weight, self.bias, self.eps)
         return normed
 
@@ -33,7 +37,7 @@ def is_available() -> bool:
 
 
 def _library() -> ctypes.CDLL | None:
-    return native.load(Path(__file__).with_suffix(".c"))
+    return native.load(_SOURCE)
 
 
 def _call(name: str, tensors: tuple[Tensor, ...], sizes: tuple[int, int, int], *rest: object) -> None:
@@ -49,15 +53,21 @@ def _sizes(frames: Tensor) -> tuple[int, int, int]:
     return frames.shape[0], frames.shape[2] * frames.shape[3], frames.shape[1]
 
 
+def _forward(frames: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normed frames, and the mean and the inverse of the spread of each channel."""
+    normed, mean = torch.empty_like(frames), frames.new_empty(frames.shape[:2])
+    scale = torch.empty_like(mean)
+    tensors = (frames, weight.contiguous(), bias.contiguous(), normed, mean, scale)
+    threads = ctypes.c_int(torch.get_num_threads())
+    _call("norm_forward", tensors, _sizes(frames), ctypes.c_double(eps), threads)
+    return normed, mean, scale
+
+
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, frames: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        normed, mean = torch.empty_like(frames), frames.new_empty(frames.shape[:2])
-        scale, weight = torch.empty_like(mean), weight.contiguous()
-        tensors = (frames, weight, bias.contiguous(), normed, mean, scale)
-        threads = ctypes.c_int(torch.get_num_threads())
-        _call("norm_forward", tensors, _sizes(frames), ctypes.c_double(eps), threads)
-        ctx.save_for_backward(frames, weight, mean, scale)
+        normed, mean, scale = _forward(frames, weight, bias, eps)
+        ctx.save_for_backward(frames, weight.contiguous(), mean, scale)
         return normed
 
     @staticmethod
