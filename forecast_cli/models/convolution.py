@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from forecast_cli.domain import Boundary
 from forecast_cli.errors import ConfigError
@@ -50,14 +51,27 @@ class Convolution(nn.Conv2d):
         kind = fields.device.type
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             fields = fields.to(torch.get_autocast_dtype(kind))  # before the margin is added, not after
-        padding = self.margin
-        if self.boundary != "zeros" and padding != (0, 0):
-            fields = pad(fields, self.boundary, rows=padding[0], columns=padding[1])
-            padding = (0, 0)
-        if kind == "cpu" and len(fields) == 1 and fields.dtype == torch.float32 and _HAS_ONEDNN:
+        if self.boundary == "zeros" or self.margin == (0, 0):
+            return self._convolved(fields, weight, bias, self.margin)
+        padded = pad(fields, self.boundary, rows=self.margin[0], columns=self.margin[1])
+        if not torch.is_grad_enabled() or kind != "cpu" or torch.compiler.is_compiling():
+            return self._convolved(padded, weight, bias, (0, 0))
+        # The gradient needs the padded fields; the fields are kept anyway, and their margins are made anew in no time.
+        before, place = fields.detach(), padded.data_ptr()
+        with saved_tensors_hooks(lambda kept: before if kept.data_ptr() == place else kept, self._padded_again(before)):
+            return self._convolved(padded, weight, bias, (0, 0))
+
+    def _convolved(self, fields: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+        if fields.device.type == "cpu" and len(fields) == 1 and fields.dtype == torch.float32 and _HAS_ONEDNN:
             # Left alone, torch takes a way for a single small frame that is two thirds as fast.
             return torch.mkldnn_convolution(fields, weight, bias, padding, (1, 1), self.dilation, 1)
         return F.conv2d(fields, weight, bias, dilation=self.dilation, padding=padding)
+
+    def _padded_again(self, fields: Tensor) -> Callable[[Tensor], Tensor]:
+        def unpack(kept: Tensor) -> Tensor:
+            return pad(kept, self.boundary, rows=self.margin[0], columns=self.margin[1]) if kept is fields else kept
+
+        return unpack
 
 
 class ChannelNorm(nn.Module):

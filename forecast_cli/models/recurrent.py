@@ -19,6 +19,7 @@ from forecast_cli.models.base import Forecast, ForecastModel, State, filled, las
 from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.convolution import norm, over_frames
 from forecast_cli.models.patches import PatchDecoder, PatchEncoder
+from forecast_cli.models.space_norm import SpaceNorm
 
 
 class CellFactory(Protocol):
@@ -54,8 +55,14 @@ class Block(nn.Module):
             features = over_frames(self.shortcut, features) + remembered
         else:
             remembered, last = self.cell(features, state, kernels)
-            features = over_frames(self.norm, over_frames(self.shortcut, features) + remembered)
+            features = self._normed(over_frames(self.shortcut, features), remembered)
         return over_frames(self._mix, features) if self.mlp else features, last
+
+    def _normed(self, features: Tensor, remembered: Tensor) -> Tensor:
+        """The norm of their sum."""
+        if isinstance(self.norm, SpaceNorm):
+            return self.norm(features.flatten(0, 1), remembered.flatten(0, 1)).unflatten(0, features.shape[:2])
+        return over_frames(self.norm, features + remembered)
 
     def _mix(self, frames: Tensor) -> Tensor:
         """The MLP over the channels of each cell of (n, channel, height, width)."""

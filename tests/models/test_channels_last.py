@@ -23,23 +23,26 @@ def last(tensor):
 @needs_c
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 2, 3, 4), (5, 7, 9, 11), (4, 40, 16, 16), (2, 3, 40, 70)], ids=str)
-def test_the_norm_is_torchs_in_double_precision(shape, threads):
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_norm_is_torchs_in_double_precision(shape, threads, parts):
     """Output and every gradient; 1e-5: the rounding of sums over some thousand cells."""
     norm = SpaceNorm(shape[2:])
     with torch.no_grad():
         norm.weight.copy_(1 + fields(*shape[2:], seed=1))
         norm.bias.copy_(fields(*shape[2:], seed=2))
-    x, grad = last(3 + 2 * fields(*shape)), fields(*shape, seed=3)
+    inputs, grad = [last(3 + 2 * fields(*shape, seed=part)) for part in range(parts)], fields(*shape, seed=9)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        mine = norm(x)
-        found = torch.autograd.grad(mine, [x, norm.weight, norm.bias], grad)
+        mine = norm(*inputs)
+        found = torch.autograd.grad(mine, [*inputs, norm.weight, norm.bias], grad)
+        with torch.no_grad():
+            assert torch.equal(norm(*inputs), mine)
     finally:
         torch.set_num_threads(before)
     assert mine.is_contiguous(memory_format=torch.channels_last)
-    exact = [tensor.detach().double().requires_grad_() for tensor in (x, norm.weight, norm.bias)]
-    other = F.layer_norm(exact[0].contiguous(), shape[2:], exact[1], exact[2], norm.eps)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (*inputs, norm.weight, norm.bias)]
+    other = F.layer_norm(sum(exact[:parts]).contiguous(), shape[2:], exact[-2], exact[-1], norm.eps)
     wanted = torch.autograd.grad(other, exact, grad.double())
     for a, b in zip((mine, *found), (other, *wanted), strict=True):
         assert_close(a.double(), b, rtol=1e-5, atol=1e-5 * float(b.detach().abs().max()))
