@@ -89,7 +89,8 @@ def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Map
         "learned": {name: value for name, (value, _) in model.learned_numbers().items()},
     }
     said = json.dumps(description)
-    write_atomically(run / WEIGHTS, save_tensors(tensors, {"forecast": said, "sha256": _digest(said, tensors)}))
+    # One entry: safetensors writes several in any order.
+    write_atomically(run / WEIGHTS, save_tensors(tensors, {"forecast": f"{_digest(said, tensors)}\n{said}"}))
     write_atomically(run / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
 
 
@@ -156,8 +157,8 @@ def load_weights(run: Path, model: ForecastModel) -> str:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or truncated ({error}).") from error
-    said = _header(path)
-    if _digest(said["forecast"], tensors) != said["sha256"]:
+    digest, said = _header(path)
+    if _digest(said, tensors) != digest:
         raise CheckpointError(f"{path}: damaged: what it holds is not what was written.")
     expected = model.state_dict()
     for name, tensor in expected.items():
@@ -178,7 +179,7 @@ def describe_run(run: Path) -> dict[str, Any]:
     """What the header of the weights says. Raises CheckpointError where they are missing or damaged."""
     path = run / WEIGHTS
     try:
-        description = json.loads(_header(path)["forecast"])
+        description = json.loads(_header(path)[1])
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). Is {run} a run directory, and has an epoch finished?"
@@ -190,8 +191,8 @@ def describe_run(run: Path) -> dict[str, Any]:
     return description
 
 
-def _header(path: Path) -> dict[str, str]:
-    """The description and the digest in the header of a weights file, whose tensors are left alone.
+def _header(path: Path) -> tuple[str, str]:
+    """The digest and the description in the header of a weights file, whose tensors are left alone.
 
     Raises OSError and CheckpointError.
     """
@@ -201,9 +202,9 @@ def _header(path: Path) -> dict[str, str]:
             raise CheckpointError(f"{path}: damaged or truncated (a header of {length} bytes).")
         content = file.read(length)
     try:
-        said = json.loads(content)["__metadata__"]
-        return {key: said[key] for key in ("forecast", "sha256")}
-    except (ValueError, KeyError, TypeError) as error:
+        digest, said = json.loads(content)["__metadata__"]["forecast"].split("\n", 1)
+        return digest, said
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: damaged, or not written by forecast.") from error
 
 
@@ -246,6 +247,12 @@ def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: written by another version of forecast (format {FORMAT} is understood).")
     return state
+
+
+def is_run(run: Path) -> bool:
+    """Whether a folder holds nothing but what training writes, if only its first file."""
+    ours = (WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY, CLOSURES)
+    return run.is_dir() and all(path.name.startswith(ours) for path in run.iterdir())
 
 
 def has_state(run: Path) -> bool:

@@ -14,7 +14,7 @@ def describe_weights(run: Path, description: str) -> None:
 
     path = run / "model.safetensors"
     tensors = load_file(path)
-    save_file(tensors, path, {"forecast": description, "sha256": _digest(description, tensors)})
+    save_file(tensors, path, {"forecast": f"{_digest(description, tensors)}\n{description}"})
 
 
 def travelling_wave(frames: int, height: int, width: int, *, seed: int = 0, speed: float = 0.2) -> np.ndarray:

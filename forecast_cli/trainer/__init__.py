@@ -74,8 +74,7 @@ def _claim(run: Path, *, resume: str, overwrite: bool) -> bool:
             f"{run}: there is no {checkpoint.STATE} to resume from. Start with --resume auto or never."
         )
     exists = run.exists() and (not run.is_dir() or any(run.iterdir()))
-    is_run = (run / checkpoint.CONFIG).exists()
-    if exists and not resuming and not (is_run and (overwrite or resume == "auto")):
+    if exists and not resuming and not (checkpoint.is_run(run) and (overwrite or resume == "auto")):
         raise OutputError(
             f"{run} exists. Choose another name, go on with --resume auto, or replace a run with --overwrite."
         )

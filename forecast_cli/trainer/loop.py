@@ -427,6 +427,9 @@ class Trainer:
                 "progress": asdict(self.progress),
             },
         )
+        self._save_metrics()
+
+    def _save_metrics(self) -> None:
         write_atomically(self.run / checkpoint.METRICS, self.progress.as_csv())
 
     def restore(self, *, allow_change: bool = False) -> None:
@@ -465,3 +468,5 @@ class Trainer:
         if changes:
             _log.warning("resuming in spite of changes: %s", "; ".join(changes))
             self.progress.begin_epoch(self.progress.epoch)
+        if self.ranks.is_first:
+            self._save_metrics()  # the run may have ended between its state and them
