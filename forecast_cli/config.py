@@ -119,6 +119,8 @@ class ModelConfig(Section):
     """Cells along each side of a patch, the unit in which the layers work."""
     mlp: Annotated[float, Field(ge=0)] = 0.0
     """Width of a channel MLP after each cell, in units of the layer's; 0 has none."""
+    activation: str = "auto"
+    """Where a model leaves it open, as in that MLP; auto: the model's own. A name out of models.activations, such as relu or sugar-nelu."""
     position: bool = False
     """Add a learned map to the encoded frames, so that a cell knows where it is."""
     encoder_tanh: bool = False

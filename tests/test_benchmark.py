@@ -14,6 +14,7 @@ from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
 from forecast_cli.config import TrainingConfig
 from forecast_cli.equations.navier_stokes import NavierStokes, random_vorticity
 from forecast_cli.errors import ConfigError
+from forecast_cli.models.activations import ACTIVATIONS
 from forecast_cli.trainer import make_optimizer
 
 SMALL = {"grid": 8, "hidden": (6, 6), "lengths": ((4, 2),), "repetitions": 2}
@@ -51,6 +52,18 @@ def test_a_row_for_every_case(what):
         assert 0 < row.low_ms <= row.median_ms <= row.high_ms
         assert what == "scan" or row.floor_ms > 0.01  # all convolutions are seen, also without gradients
         assert what != "scan" or row.error < 1e-5
+
+
+def test_activations_stand_beside_relu_and_keep_one_tensor():
+    """Each of 2 x 4 frames of 6 channels of 8 x 8 cells, in float32: 12 KiB."""
+    names = ("gelu", "sugar-bsilu", "sugar-nelu:0.1", "sugar-mish")
+    rows = BENCHMARKS["activations"](Settings(models=names, batch=2, **SMALL))
+    assert [row.model for row in rows] == list(names)
+    for row in rows:
+        assert 0 < row.low_ms <= row.median_ms <= row.high_ms
+        assert row.kept_mib == 2 * 4 * 6 * 8 * 8 * 4 / 2**20
+    assert len({row.floor_ms for row in rows}) == 1
+    assert [row.model for row in BENCHMARKS["activations"](Settings(**SMALL))] == list(ACTIVATIONS)
 
 
 def test_a_model_without_a_scan_is_one_case():
@@ -123,9 +136,21 @@ def test_the_command_prints_rows_a_table_and_a_picture(forecast, tmp_path):
     table = forecast("benchmark", "scan", *small)
     assert table.exit_code == 0, table.output
     assert "minconvlstm" in table.stdout
+    beside = forecast("benchmark", "activations", *small[2:], "--model", "sugar-nelu", "--plot", tmp_path / "a.png")
+    assert beside.exit_code == 0, beside.output
+    assert "over floor" in beside.stdout
+    assert "kept MiB" in beside.stdout
 
 
-@pytest.mark.parametrize("line", [("nothing",), ("train-step", "--length", "a"), ("train-step", "--model", "unet")])
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("nothing",),
+        ("train-step", "--length", "a"),
+        ("train-step", "--model", "unet"),
+        ("activations", "--model", "relu,unet"),
+    ],
+)
 def test_one_line_for_what_cannot_be(line, forecast):
     result = forecast("benchmark", *line)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -8,6 +8,7 @@ import pytest
 from forecast_cli.config import RunConfig, presets
 from forecast_cli.metrics import METRICS
 from forecast_cli.models import MODELS
+from forecast_cli.models.activations import ACTIVATIONS
 from forecast_cli.scan import BACKENDS
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +22,12 @@ def test_every_key_of_the_configuration_is_documented(section, key):
 
 @pytest.mark.parametrize(
     ("page", "names"),
-    [("models.md", [*MODELS, *BACKENDS]), ("configuration.md", presets()), ("data_format.md", METRICS)],
+    [
+        ("models.md", [*MODELS, *BACKENDS]),
+        ("configuration.md", presets()),
+        ("data_format.md", METRICS),
+        ("activations.md", ACTIVATIONS),
+    ],
 )
 def test_every_name_on_the_command_line_is_documented(page, names):
     text = (ROOT / "docs" / page).read_text()

@@ -27,7 +27,13 @@ VARIANTS = [
     },
     {"model__patch": 2, "model__mlp": 2, "model__position": True, "model__seasonal_lag": 3},
     {"model__seasonal_lag": 9, "model__increments": False},
-    {"model__patch": 4, "model__boundary": "zeros", "model__mlp": 0.5, "model__norm_position": "after"},
+    {
+        "model__patch": 4,
+        "model__boundary": "zeros",
+        "model__mlp": 0.5,
+        "model__norm_position": "after",
+        "model__activation": "sugar-bsilu",
+    },
 ]
 
 

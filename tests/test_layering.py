@@ -22,6 +22,7 @@ ALLOWED = {
     "objective": EVERYBODY | {"models", "data"},
     "planning": EVERYBODY | {"models", "data", "checkpoint", "objective"},
     "closures": EVERYBODY | {"models", "data", "planning"},
+    "activity": EVERYBODY | {"models", "data", "planning", "checkpoint", "devices"},
     "trainer": EVERYBODY
     | {"models", "data", "checkpoint", "objective", "planning", "closures", "signals", "devices", "distributed"},
     "rollout": EVERYBODY | {"models", "data", "checkpoint"},

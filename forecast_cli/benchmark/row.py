@@ -44,7 +44,8 @@ class Row:
     """One way of doing it. Times are milliseconds of wall clock: median, and the range of the repetitions.
 
     peak_mib: memory above what stood before, at its most [MiB]. floor_ms: what cannot be undercut, the convolutions alone or the
-    arithmetic. error: largest difference from the float64 oracle, or relative L2 error. None: not known, or there is none.
+    arithmetic; ReLU for an activation. error: largest difference from the float64 oracle, or relative L2 error. kept_mib: what
+    autograd holds from forward to backward [MiB]. None: not known, or there is none.
     """
 
     benchmark: str
@@ -62,3 +63,4 @@ class Row:
     peak_mib: float | None = None
     floor_ms: float | None = None
     error: float | None = None
+    kept_mib: float | None = None

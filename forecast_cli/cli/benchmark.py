@@ -11,12 +11,14 @@ from forecast_cli.errors import ConfigError
 if TYPE_CHECKING:
     from forecast_cli.benchmark import Row
 
-KINDS = "train-step, rollout, scan, simulate or finn"
+KINDS = "train-step, rollout, scan, simulate, finn or activations"
 
 
 def benchmark(
     what: Annotated[str, typer.Argument(help=f"{KINDS}.")] = "train-step",
-    model: Annotated[list[str] | None, typer.Option(help="Models to compare (repeat, or a,b). [default: all]")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models or activations to compare (repeat, or a,b). [default: all]")
+    ] = None,
     scan: Annotated[
         list[str] | None,
         typer.Option(help="Backends: auto, native, fused, sequential; log_space is the papers' arrangement."),
@@ -106,21 +108,33 @@ def _numbers(text: str | None, option: str) -> list[int]:
 
 
 def _print(rows: list["Row"]) -> None:
-    """A table on stdout, each row beside the slowest of its kind."""
+    """A table on stdout, each row beside the slowest of its kind; a column that says nothing is left out."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold")
     columns = ("model", "scan", "context", "horizon", "batch", "threads", "precision")
-    for name in (*columns, "ms", "range", "floor ms", "peak MiB", "error", "times faster"):
+    told = {name: [str(getattr(row, name)) for row in rows] for name in columns}
+    told["ms"] = [f"{row.median_ms:.3g}" for row in rows]
+    told["range"] = [f"{row.low_ms:.3g}-{row.high_ms:.3g}" for row in rows]
+    told["floor ms"] = [_figure(row.floor_ms) for row in rows]
+    told["over floor"] = [f"{row.median_ms / row.floor_ms:.2f}" if row.floor_ms else "" for row in rows]
+    told |= {"peak MiB": [_figure(row.peak_mib) for row in rows], "kept MiB": [_figure(row.kept_mib) for row in rows]}
+    told["error"] = [_figure(row.error) for row in rows]
+    slowest = [[other.median_ms for other in rows if _kind(other) == _kind(row)] for row in rows]
+    told["times faster"] = [
+        f"{max(alike) / row.median_ms:.2f}" if len(alike) > 1 else "" for row, alike in zip(rows, slowest, strict=True)
+    ]
+    told = {name: texts for name, texts in told.items() if any(text not in ("", "-") for text in texts)}
+    table = Table(box=None, header_style="bold")
+    for name in told:
         table.add_column(name, justify="left" if name in ("model", "scan") else "right")
-    for row in rows:
-        alike = [other.median_ms for other in rows if _kind(other) == _kind(row)]
-        told = [str(getattr(row, name)) for name in columns]
-        told += [f"{row.median_ms:.3g}", f"{row.low_ms:.3g}-{row.high_ms:.3g}"]
-        told += ["" if value is None else f"{value:.3g}" for value in (row.floor_ms, row.peak_mib, row.error)]
-        table.add_row(*told, f"{max(alike) / row.median_ms:.2f}" if len(alike) > 1 else "")
+    for texts in zip(*told.values(), strict=True):
+        table.add_row(*texts)
     Console(width=None if Console().is_terminal else 160, soft_wrap=True).print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _kind(row: "Row") -> tuple[object, ...]:

@@ -68,6 +68,9 @@ def train(
     init_from: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
     device: shared.Device = "auto",
     overwrite: shared.Overwrite = False,
+    report_activations: Annotated[
+        bool, typer.Option("--report-activations", help="Tell at the end which units are dead in the best model.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     json_: shared.Json = False,
 ) -> None:
@@ -154,6 +157,7 @@ def train(
     learned = learned_numbers(output)
     for name, value in learned.items():
         shared.say(f"learned     {name} = {value:.6g}")
+    activations = _report_activations(run_config, fields, output, resolve_device(device)) if report_activations else []
     if json_:
         result = {
             "run": str(output),
@@ -161,6 +165,7 @@ def train(
             "best_epoch": progress.best_epoch,
             "best": progress.best,
             "learned": learned,
+            **({"activations": activations} if report_activations else {}),
         }
         shared.print_json(result | {"seconds": round(time.monotonic() - started, 1), "last": progress.rows[-1]})
 
@@ -172,6 +177,25 @@ def _cadence(text: str | None) -> "Cadence":
     if text and not (number.isdigit() and int(number)):
         raise ConfigError(f"--checkpoint-every {text}: expected steps, such as 500, or minutes, such as 10m.")
     return Cadence(seconds=60 * int(number)) if text and text.endswith("m") else Cadence(steps=int(number))
+
+
+def _report_activations(
+    config: "RunConfig", fields: "Fields", run: Path, device: "torch.device"
+) -> list[dict[str, Any]]:
+    """Say what the activations of the best model do; the same for JSON."""
+    from dataclasses import asdict
+
+    from forecast_cli.activity import activity
+
+    rows = activity(run, config, fields, device)
+    for row in rows:
+        shared.say(
+            f"activation  {row.name} ({row.kind}): {row.dead_channels} of {row.channels} channels dead, "
+            f"{row.dead_units} of {row.units} units dead, {row.zeros:.1%} zeros"
+        )
+    if not rows:
+        shared.say(f"activation  {config.model.name} has none to report of")
+    return [asdict(row) for row in rows]
 
 
 def _score_name(rows: list[dict[str, float]]) -> str:

@@ -21,6 +21,7 @@ from forecast_cli.inversion.output import KIND, write
 from forecast_cli.inversion.physics import DEFAULTS, Physics
 from forecast_cli.inversion.plan import Earlier, Inversion, Outcome, Reporter
 from forecast_cli.inversion.prepare import prepare
+from forecast_cli.models.activations import true_gradient
 
 __all__ = ["Inversion", "Outcome", "Physics", "Reporter", "Source", "invert"]
 
@@ -39,10 +40,11 @@ def invert(
     if before is None:
         refuse_overwrite(output, overwrite)
     require_writable(output)
-    prepared = prepare(inversion, before, reporter)
-    fit = Fit(prepared, inversion, reporter, stop)
-    fit.run()
-    result, outcome = judged(fit, time.monotonic() - started)
+    with true_gradient():  # a run may have learned by another
+        prepared = prepare(inversion, before, reporter)
+        fit = Fit(prepared, inversion, reporter, stop)
+        fit.run()
+        result, outcome = judged(fit, time.monotonic() - started)
     for text in outcome.warnings[len(prepared.warnings) :]:
         reporter.say(f"warning: {text}")
     write(output, prepared.observed, result, overwrite=overwrite or before is not None)

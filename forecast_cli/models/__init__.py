@@ -7,6 +7,7 @@ from functools import partial
 from forecast_cli.config import RunConfig
 from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
+from forecast_cli.models.activations import activation
 from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, State
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
 from forecast_cli.models.described import completed
@@ -34,4 +35,11 @@ def build_model(config: RunConfig, domain: Domain) -> ForecastModel:
         match = difflib.get_close_matches(name, MODELS, n=1)
         hint = f"did you mean {match[0]}? " if match else ""
         raise ConfigError(f"model.name: no model '{name}'; {hint}known are {', '.join(MODELS)}.")
-    return MODELS[name](config, domain)
+    wanted = activation(config.model.activation)
+    model = MODELS[name](config, domain)
+    if config.model.activation != "auto" and not any(type(module) is type(wanted) for module in model.modules()):
+        remedy = "give it a channel MLP with model.mlp, or leave it out" if name in RECURRENT else "leave it out"
+        raise ConfigError(
+            f"model.activation = {config.model.activation}: {name} has no activation to choose here; {remedy}."
+        )
+    return model

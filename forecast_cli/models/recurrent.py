@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from forecast_cli.config import ModelConfig, RunConfig
 from forecast_cli.domain import Boundary, Domain
+from forecast_cli.models.activations import activation
 from forecast_cli.models.base import Forecast, ForecastModel, State, filled, last_known
 from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.convolution import norm, over_frames
@@ -45,7 +46,9 @@ class Block(nn.Module):
         self.mlp, self.mlp_norm = None, None
         if options.mlp:
             inner = max(1, round(options.mlp * hidden))
-            self.mlp = nn.Sequential(nn.Conv2d(hidden, inner, 1), nn.GELU(), nn.Conv2d(inner, hidden, 1))
+            self.mlp = nn.Sequential(
+                nn.Conv2d(hidden, inner, 1), activation(options.activation), nn.Conv2d(inner, hidden, 1)
+            )
             self.mlp_norm = norm(options.norm, hidden, size)
 
     def forward(self, features: Tensor, state: State | None, kernels: Kernels) -> tuple[Tensor, State]:

@@ -11,7 +11,7 @@ from forecast_cli.plots.style import COLOURS, PAPER, save, styled
 
 
 def plot_benchmark(rows: Sequence[Any], path: Path, *, overwrite: bool = False) -> None:
-    """One bar a row: median and range in milliseconds; a line where the convolutions alone would be."""
+    """One bar a row: median and range in milliseconds; a line where the floor is."""
     labels = [
         " ".join(
             str(part)
@@ -33,7 +33,8 @@ def plot_benchmark(rows: Sequence[Any], path: Path, *, overwrite: bool = False) 
         floors = [(y, row.floor_ms) for y, row in zip(place, rows, strict=True) if row.floor_ms is not None]
         if floors:
             heights, values = np.array(floors).T
-            axis.vlines(values, heights - 0.4, heights + 0.4, color="black", label="its convolutions alone")
+            floor = "ReLU" if rows[0].benchmark == "activations" else "its convolutions alone"
+            axis.vlines(values, heights - 0.4, heights + 0.4, color="black", label=floor)
             axis.legend()
         axis.set_yticks(place, labels)
         axis.invert_yaxis()

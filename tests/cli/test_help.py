@@ -46,7 +46,10 @@ def test_every_command_explains_itself(command, forecast):
             "train",
             "--variable --model --hidden --context --horizon --epochs --batch-size --learning-rate --seed --split --device --preset",
         ),
-        ("train", "--config --set --resume --init-from --overwrite --dry-run --json --split-along --dims --select"),
+        (
+            "train",
+            "--config --set --resume --init-from --overwrite --report-activations --dry-run --json --split-along --dims --select",
+        ),
         (
             "rollout",
             "--data --context --steps --lead-time --init-time --init-every --select --batch-size --device --overwrite --json",

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
 from forecast_cli import native
+from forecast_cli.checkpoint import load_model, save_model
 
 TRUSTED, DATA, UNTRUSTED, OUTPUT, STOPPED = 0, 3, 6, 7, 75
 QUICK = ("--uncertainty", "none", "--iterations", "8", "--noise", "1%")
@@ -302,6 +303,22 @@ def test_a_run_is_not_taken_beyond_its_stable_depth(learned_gravity, invert, sma
     result, _ = invert(small_waves, "--run", learned_gravity, "--max-depth", 5000, *QUICK)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
     assert "--max-depth" in result.stderr
+
+
+def test_a_run_that_learned_by_a_surrogate_is_inverted_by_the_true_gradient(forecast, invert, small_waves, tmp_path):
+    """The same weights with ReLU lead to the same bed."""
+    learned, beds = tmp_path / "learned", {}
+    options = ("--model", "minconvgru", "--hidden", "6", "--set", "model.mlp=2", "--set", "model.activation=relu")
+    data = ("--static", "depth", "--split", "2,0,0", "--context", 2, "--horizon", 4, "--epochs", 1)
+    made = forecast("train", small_waves, *options, *data, "-o", learned)
+    assert made.exit_code == 0, made.output
+    saved = load_model(learned)
+    for name in ("relu", "sugar-bsilu"):
+        config = saved.config.model_copy(update={"model": saved.config.model.model_copy(update={"activation": name})})
+        save_model(learned, saved.model, config, parts=saved.parts, epoch=saved.epoch)
+        result, beds[name] = invert(small_waves, "--run", learned, *QUICK, output=f"{name}.nc")
+        assert beds[name] is not None, result.output
+    assert np.array_equal(beds["relu"]["depth"], beds["sugar-bsilu"]["depth"])
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------------
