@@ -50,7 +50,7 @@ class OutputError(ForecastError):
 class PeerError(ForecastError):
     """Another rank of the same job has failed, and has said why."""
 
-    exit_code = 8
+    exit_code = 9
 
 
 class Stopped(ForecastError):

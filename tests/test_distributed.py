@@ -107,7 +107,7 @@ def test_a_failure_of_one_rank_ends_both_and_is_told_once(series, tmp_path):
     run_folder.mkdir()
     (run_folder / "precious.txt").write_text("mine")
     codes, said = run(["train", series, *OPTIONS, "--epochs", 1, "-o", run_folder], 2, tmp_path)
-    assert codes == [7, 8]
+    assert codes == [7, 9]
     assert "exists" in said[0]
     assert "rank 0" in said[1]
     assert all("Traceback" not in text for text in said)
@@ -118,7 +118,7 @@ def test_a_rank_that_is_killed_ends_the_other_with_a_line(gappy, tmp_path):
     metrics = tmp_path / "run" / "metrics.csv"
     wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2)
     started[1].kill()
-    assert started[0].wait(timeout=60) == 8
+    assert started[0].wait(timeout=60) == 9
     said = (tmp_path / "rank0.txt").read_text()
     assert "lost another rank" in said
     assert "Traceback" not in said
