@@ -17,7 +17,7 @@ __all__ = ["app", "main"]
 
 EPILOG = (
     "Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 unsuitable data, 4 incompatible run, 5 diverged, "
-    "6 written but not to be trusted, 7 could not write, 8 out of memory, 9 another rank failed, 75 stopped cleanly: run again with --resume auto."
+    "6 written but not to be trusted, 7 could not write, 8 out of memory, 9 a rank lost, 75 stopped cleanly: run again with --resume auto."
 )
 
 
