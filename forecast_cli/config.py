@@ -124,6 +124,10 @@ class ModelConfig(Section):
     position: bool = False
     """Add a learned map to the encoded frames, so that a cell knows where it is."""
     encoder_tanh: bool = False
+    eofs: Annotated[tuple[PositiveInt, ...], BeforeValidator(_comma_separated), Field(min_length=1)] = (5, 10, 20)
+    """Numbers of EOFs that var chooses from."""
+    lags: Annotated[tuple[PositiveInt, ...], BeforeValidator(_comma_separated), Field(min_length=1)] = (1, 2, 3)
+    """Numbers of last frames that var chooses from; with a seasonal_lag it looks at two frames one cycle before as well."""
     initial_hidden: Annotated[float, Field(gt=0)] = 0.5
     """The minimal cells' hidden state before the first frame."""
     scan: str = "auto"

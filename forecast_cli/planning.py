@@ -18,7 +18,7 @@ from forecast_cli.data.cycles import CYCLES, Cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.fingerprint import fingerprints
 from forecast_cli.data.inputs import Inputs, masked, open_inputs
-from forecast_cli.data.statistics import input_statistics, statistics
+from forecast_cli.data.statistics import BLOCK_BYTES, input_statistics, statistics
 from forecast_cli.data.times import show
 from forecast_cli.data.windows import (
     Batch,
@@ -34,7 +34,7 @@ from forecast_cli.data.windows import (
     split,
 )
 from forecast_cli.errors import ConfigError
-from forecast_cli.models import ForecastModel, build_model, completed
+from forecast_cli.models import ForecastModel, Records, build_model, completed
 from forecast_cli.objective import loss_weights, weighted_loss
 
 
@@ -62,6 +62,14 @@ class Prepared:
     def steps_per_epoch(self, ranks: int = 1) -> int:
         """Steps of an epoch where so many ranks share each of them."""
         return -(-len(self.training) // (self.batch_size * self.config.training.accumulate * ranks))
+
+    def records(self) -> Records:
+        """The frames of the training part, block after block."""
+        block = max(1, BLOCK_BYTES // self.fields.frame_bytes)
+        for sample in self.parts.training.samples:
+            frames = self.parts.training.frames
+            for start in range(frames.start, frames.stop, block):
+                yield sample, self.training.frames.window(sample, start, min(block, frames.stop - start))
 
     def batches(
         self, windows: Windows, choices: Iterable[Sequence[int] | np.ndarray], epoch: int = 0

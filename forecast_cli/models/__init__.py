@@ -8,14 +8,25 @@ from forecast_cli.config import RunConfig
 from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
 from forecast_cli.models.activations import activation
-from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, State
+from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, Records, State
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
 from forecast_cli.models.described import completed
 from forecast_cli.models.finn import FiniteVolumeNetwork
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
 from forecast_cli.models.recurrent import RecurrentForecaster
+from forecast_cli.models.var import VectorAutoregression
 
-__all__ = ["MODELS", "RECURRENT", "Forecast", "ForecastModel", "LearnedFunction", "State", "build_model", "completed"]
+__all__ = [
+    "MODELS",
+    "RECURRENT",
+    "Forecast",
+    "ForecastModel",
+    "LearnedFunction",
+    "Records",
+    "State",
+    "build_model",
+    "completed",
+]
 
 RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "minconvlstm": partial(RecurrentForecaster, cell=MinConvLSTMCell),
@@ -25,7 +36,7 @@ RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "convgru": partial(RecurrentForecaster, cell=ConvGRUCell),
 }
 """Convolutional recurrent networks: one stack, of which only the cell differs."""
-MODELS = {**RECURRENT, "finn": FiniteVolumeNetwork}
+MODELS = {**RECURRENT, "finn": FiniteVolumeNetwork, "var": VectorAutoregression}
 
 
 def build_model(config: RunConfig, domain: Domain) -> ForecastModel:

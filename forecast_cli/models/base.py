@@ -1,5 +1,6 @@
 """The contract of every model: a context of true frames in, a closed-loop forecast and a state out."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,8 @@ from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
 
 State = tuple[Tensor, ...]
+Records = Iterator[tuple[int, Tensor]]
+"""Sample and frames (time, channel, height, width) of the training part, block after block, each sample's in their order."""
 
 
 class Forecast(NamedTuple):
@@ -57,6 +60,8 @@ class ForecastModel(nn.Module):
     with the last forecast frame as context; the context may be cut anywhere in the same way.
     """
 
+    fits = 0
+    """Number of closed-form fits among which validation chooses; 0 for a model that is trained by gradients."""
     mean: Tensor
     scale: Tensor
     change: Tensor
@@ -122,6 +127,10 @@ class ForecastModel(nn.Module):
         state: of an earlier call that this context continues.
         Raises ConfigError where static or forcing is missing, or where the model has no use for it.
         """
+        raise NotImplementedError
+
+    def fit(self, records: Callable[[], Records], number: int) -> None:
+        """Fit number `number` of `fits` to the training part, which `records` reads anew at each call."""
         raise NotImplementedError
 
     def learned_numbers(self) -> dict[str, tuple[float, str]]:

@@ -89,7 +89,9 @@ class Trainer:
         self.config, options = prepared.config, prepared.config.training
         self.model = prepared.model.to(device)
         self.averaged = (
-            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
+            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+            if options.ema and not self.model.fits
+            else None
         )
         parameters = list(self.model.parameters())
         self.optimizer = make_optimizer(parameters, options, device)
@@ -117,8 +119,11 @@ class Trainer:
     def run_to_end(self, reporter: Reporter, stop: Callable[[], bool], cadence: Cadence = NEVER) -> Progress:
         """Train what is left. Raises Stopped when `stop` says so and DivergedError at NaN; both leave a good checkpoint."""
         self.stop = stop
-        while self.progress.epoch < self.config.training.epochs and not self._out_of_patience:
-            self._epoch(reporter, cadence)
+        while self.progress.epoch < self.epochs and not self._out_of_patience:
+            if self.model.fits:
+                self._fit(reporter)
+            else:
+                self._epoch(reporter, cadence)
             self._close_epoch(reporter)
         if not self.progress.best_epoch:
             raise DivergedError(
@@ -126,6 +131,19 @@ class Trainer:
                 "Train on shorter training.segments first, or on a shorter data.horizon."
             )
         return self.progress
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the data, or fits among which validation chooses."""
+        return self.model.fits or self.config.training.epochs
+
+    def _fit(self, reporter: Reporter) -> None:
+        """One of the closed-form fits, in the place of an epoch."""
+        self._stop_between()
+        started = time.perf_counter()
+        self.model.fit(self.prepared.records, self.progress.epoch)
+        self.progress.seconds = time.perf_counter() - started
+        reporter.step(self.progress.epoch, 1, 1)
 
     @property
     def _out_of_patience(self) -> bool:
@@ -328,7 +346,7 @@ class Trainer:
 
     def _close_epoch(self, reporter: Reporter) -> None:
         progress = self.progress
-        whole = bool(self.is_lbfgs or self.config.training.segments)
+        whole = bool(self.is_lbfgs or self.config.training.segments or self.model.fits)
         row: dict[str, float] = {
             "epoch": progress.epoch + 1,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -354,8 +372,8 @@ class Trainer:
         if self.is_lbfgs and self._at_rest:
             # Further line searches would find nothing either: on to rollouts of another length, or to the end.
             following = next_segment(self.config.training, progress.epoch)
-        if not any(True for _ in self.model.parameters()):
-            following = self.config.training.epochs
+        if not self.model.fits and not any(True for _ in self.model.parameters()):
+            following = self.epochs
         progress.begin_epoch(following)
         self.save_state()
         _log.info("epoch %s", " ".join(f"{key}={value:.6g}" for key, value in row.items()))

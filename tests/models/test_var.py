@@ -1,0 +1,134 @@
+"""The linear model: exact EOFs, a known process recovered, the same contract as every model."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from forecast_cli import checkpoint, trainer
+from forecast_cli.config import load_config
+from forecast_cli.data.fields import open_fields
+from forecast_cli.errors import ConfigError, DataError
+
+
+def random_model(tiny_model, **options):
+    """A model whose fitted numbers are drawn, stable and all at work."""
+    model = tiny_model("var", **{"model__eofs": "5", "model__lags": "3"} | options)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        model.eofs.copy_(torch.linalg.qr(torch.randn(*model.eofs.T.shape, generator=generator))[0].T)
+        model.coefficients.copy_(0.1 * torch.randn(model.coefficients.shape, generator=generator))
+        model.constant.copy_(torch.randn(model.constant.shape, generator=generator))
+        model.rho.fill_(0.7)
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"model__lags": "1"}, {"model__seasonal_lag": 6}])
+def test_a_forecast_continues_where_it_stopped_wherever_the_context_is_cut(options, tiny_model, context):
+    model = random_model(tiny_model, **options)
+    whole = model(context, 9)
+    first = model(context, 4)
+    second = model(first.fields[:, -1:], 5, state=first.state)
+    assert_close(torch.cat([first.fields, second.fields], dim=1), whole.fields)
+    start = model(context[:, :3], 1)
+    rest = model(context[:, 3:], 9, state=start.state)
+    assert_close(rest.fields, whole.fields)
+    assert_close(torch.cat([start.fitted, start.fields, rest.fitted], dim=1), whole.fitted)
+
+
+def process(steps: int) -> np.ndarray:
+    """Amplitudes of two lags, (time, 3), driven by noise."""
+    generator = np.random.default_rng(0)
+    first = np.array([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0], [0.0, 0.0, 0.5]])
+    second = np.diag([-0.2, -0.2, 0.3])
+    series = np.zeros((steps, 3))
+    for t in range(2, steps):
+        series[t] = first @ series[t - 1] + second @ series[t - 2] + generator.normal(0, [1.0, 0.7, 0.4])
+    return series
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):
+    """A field of three patterns whose amplitudes are a known process of two lags."""
+    import xarray as xr
+
+    path = tmp_path_factory.mktemp("linear") / "linear.nc"
+    patterns = np.linalg.qr(np.random.default_rng(1).normal(size=(6 * 8, 3)))[0].T
+    fields = 280 + 5 * (process(3000) @ patterns).reshape(-1, 6, 8)
+    time = ("time", np.arange(3000.0), {"units": "1"})
+    xr.Dataset(
+        {"t": (("time", "y", "x"), fields.astype("f4"), {"units": "K"})},
+        coords={"time": time, "y": np.arange(6.0), "x": np.arange(8.0)},
+    ).to_netcdf(path)
+    return path
+
+
+def config_of(path, **options):
+    given = {"data.files": (str(path),), "model.name": "var", "data.context": 4, "data.horizon": 3, "model.eofs": "1,3"}
+    return load_config(options=given | {key.replace("__", "."): value for key, value in options.items()})
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.rows = []
+
+    def step(self, *_) -> None: ...
+    def epoch(self, row) -> None:
+        self.rows.append(row)
+
+
+def trained(config, run, **options):
+    watcher = Silent()
+    fields = open_fields(list(config.data.files))
+    trainer.train(config, fields, run, device=torch.device("cpu"), reporter=watcher, **options)
+    return watcher.rows
+
+
+def test_validation_finds_the_number_of_patterns_and_lags_of_a_known_process(linear, tmp_path):
+    rows = trained(config_of(linear), tmp_path / "run")
+    model = checkpoint.load_model(tmp_path / "run").model
+    assert len(rows) == model.fits == 2 * 3 * 4
+    chosen = {name: value for name, (value, _) in model.learned_numbers().items()}
+    assert (chosen["EOFs"], chosen["lags"]) == (3, 2)
+
+
+def test_the_eofs_are_the_singular_vectors_of_the_training_part(linear):
+    prepared = trainer.prepare(config_of(linear, model__eofs="3"), open_fields([str(linear)]))
+    model = prepared.model
+    model.fit(prepared.records, 0)
+    frames = torch.cat([frames for _, frames in prepared.records()])
+    anomalies = ((frames - model.climatology) / model.scale).flatten(1).double()
+    exact = torch.linalg.svd(anomalies, full_matrices=False)[2][:3]
+    assert_close((exact @ model.eofs.double().T).abs(), torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+def test_a_fit_does_not_depend_on_how_the_record_is_read(linear):
+    whole = trainer.prepare(config_of(linear), open_fields([str(linear)]))
+    whole.model.fit(whole.records, 14)
+    pieces = trainer.prepare(config_of(linear), open_fields([str(linear)]))
+    (_, frames), *_ = pieces.records()
+    pieces.model.fit(lambda: ((0, part) for part in frames.split(700)), 14)
+    for name, tensor in whole.model.state_dict().items():
+        assert_close(pieces.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_resumed_choice_is_the_same(linear, tmp_path):
+    config = config_of(linear, model__lags="2")
+    trained(config, tmp_path / "whole")
+    stops = iter([False] * 100 + [True])
+    (tmp_path / "part").mkdir()
+    checkpoint.save_config(tmp_path / "part", config)
+    prepared = trainer.prepare(config, open_fields([str(linear)]))
+    part = trainer.Trainer(prepared, tmp_path / "part", torch.device("cpu"))
+    with pytest.raises(Stopped):
+        part.run_to_end(Silent(), lambda: next(stops))
+    trained(config, tmp_path / "part", resume="must")
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "part"))
+    assert first == second
+
+
+def test_records_that_are_too_short_and_inputs_that_are_not_for_it_are_refused(linear, tmp_path, tiny_model, context):
+    with pytest.raises(DataError, match=r"Lower model\.lags"):
+        trained(config_of(linear, data__split="20,30,0", model__seasonal_lag=40), tmp_path / "run")
+    with pytest.raises(ConfigError, match="static"):
+        random_model(tiny_model)(context, 1, static=torch.zeros(3, 1, 6, 8))
