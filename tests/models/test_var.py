@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from forecast_cli import checkpoint, trainer
 from forecast_cli.config import load_config
 from forecast_cli.data.fields import open_fields
-from forecast_cli.errors import ConfigError, DataError
+from forecast_cli.errors import ConfigError, DataError, Stopped
 
 
 def random_model(tiny_model, **options):
