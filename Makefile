@@ -6,7 +6,7 @@ OUT := demo_output
 # Small tensors on few cores: a thread each for the two test processes is faster than two threads for both.
 TEST_THREADS ?= 1
 
-.PHONY: help setup demo test test-triton lint format clean
+.PHONY: help setup demo test test-triton test-faults lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -69,6 +69,9 @@ test: setup lint  ## lint, then run the tests
 test-triton: setup  ## the Triton kernels in Triton's interpreter (downloads triton, about 200 MB)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/triton 'triton>=3.7'
 	PYTHONPATH=.venv/triton .venv/bin/python -m pytest -n 2 tests/scan/test_triton.py
+
+test-faults: setup  ## kill, stop and starve trainings and rollouts, hundreds of times; at most 15 minutes
+	OMP_NUM_THREADS=$(TEST_THREADS) timeout 900 .venv/bin/python -m pytest -n 2 -m 'faults or not faults' tests/faults
 
 lint: setup  ## ruff and mypy
 	.venv/bin/ruff check .

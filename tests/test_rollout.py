@@ -1,17 +1,24 @@
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from files import write_series
+from faults.harness import in_child
+from files import write_series, write_trajectories
 from torch.testing import assert_close
 
-from forecast_cli.checkpoint import load_model
+from forecast_cli.checkpoint import SavedModel, load_model
+from forecast_cli.config import load_config
 from forecast_cli.data.fields import open_fields
+from forecast_cli.data.resumable import Commit
 from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
-from forecast_cli.models import MODELS
+from forecast_cli.models import MODELS, Forecast, ForecastModel
 from forecast_cli.rollout import Start, choose_starts, first_unseen, forecast_blocks, require_fit, roll_out
+from forecast_cli.rollout.reached import Reached
+from forecast_cli.rollout.standing import Standing
 
 
 @pytest.fixture
@@ -29,15 +36,77 @@ def fields(series):
 def test_blocks_joined_are_the_whole_forecast(name, block, tiny_model, context):
     model = tiny_model(name)
     blocks = list(forecast_blocks(model, context, 11, block))
-    assert all(part.shape[1] <= block for part in blocks)
+    assert all(part.fields.shape[1] <= block for part in blocks)
     with torch.inference_mode():
-        assert_close(torch.cat(blocks, dim=1), model(context, 11).fields, rtol=1e-4, atol=1e-4)
+        assert_close(
+            torch.cat([part.fields for part in blocks], dim=1), model(context, 11).fields, rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_forecast_that_is_gone_on_with_is_the_same_to_the_bit(name, tiny_model, context):
+    """Its last frame and its state went through a file, and lie in memory in another way."""
+    model = tiny_model(name)
+    whole = list(forecast_blocks(model, context, 11, 3))
+    for at in range(3):
+        reached = Reached(model)
+        commit = Standing(0, 3 * (at + 1), whole[at].last, whole[at].state).commit(reached)
+        arrays = {
+            key: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+            for key, array in commit.arrays.items()
+        }
+        found = Standing.found(Commit(commit.position, arrays), reached, torch.device("cpu"))
+        rest = list(forecast_blocks(model, found.last, 11 - found.lead, 3, state=found.state))
+        for before, after in zip(whole[at + 1 :], rest, strict=True):
+            assert torch.equal(before.fields, after.fields)
+
+
+def test_forcing_is_found_again_where_a_forecast_goes_on(tiny_model, context):
+    model, asked = tiny_model("minconvgru"), []
+
+    def forcing(first, stop):
+        asked.append((first, stop))
+
+    blocks = list(forecast_blocks(model, context, 9, 4, forcing=forcing))
+    whole = asked[1:]
+    asked.clear()
+    list(
+        forecast_blocks(model, blocks[0].last, 5, 4, forcing=forcing, state=blocks[0].state, first=context.shape[1] + 3)
+    )
+    assert asked == whole
+
+
+class Persistence(ForecastModel):
+    """The last frame, for ever: what a rollout costs beside the model."""
+
+    def forward(self, context, steps, **_):
+        return Forecast(context[:, 1:], context[:, -1:].expand(-1, steps, -1, -1, -1), ())
+
+
+def test_the_memory_of_a_rollout_does_not_grow_with_its_steps(tmp_path):
+    """Four times the steps, which are 96 MiB of frames more, in the same memory."""
+    data, kept = write_trajectories(tmp_path / "d.nc", samples=2, frames=4, height=64, width=64), tmp_path / "peak"
+    fields = open_fields([str(data)])
+    config = load_config(options={"data.context": 4})
+    model = Persistence(fields.domain)
+    saved = SavedModel(model, config, fields.domain, {}, 1, "0" * 64)
+
+    def peak(steps):
+        def run():
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            roll_out(saved, fields, [Start(0, 3), Start(1, 3)], tmp_path / f"{steps}.nc", context=4, steps=steps)
+            kept.write_text(Path("/proc/self/status").read_text())
+
+        assert in_child(run, tmp_path / "said").code == 0, (tmp_path / "said").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", kept.read_text())[1]) / 1024
+
+    assert peak(4000) - peak(1000) < 10
 
 
 def test_the_next_block_is_not_computed_before_it_is_asked_for(tiny_model, context):
     """A million steps cost nothing until they are taken."""
     first = next(forecast_blocks(tiny_model("minconvgru"), context, 10**6, 2))
-    assert first.shape[1] == 2
+    assert first.fields.shape[1] == 2
 
 
 def test_default_starts_verify_only_frames_that_the_training_never_saw(saved, fields):

@@ -1,5 +1,6 @@
 """forecast rollout"""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,12 @@ def rollout(
         typer.Option(help="cf, or weatherbench2: time, prediction_timedelta, latitude, longitude, 2m_temperature, ..."),
     ] = "cf",
     batch_size: Annotated[int, typer.Option(help="Forecasts computed together.")] = 16,
+    resume: Annotated[
+        str, typer.Option(help="After a stop or a kill: never, auto (go on or start) or must. The result is the same.")
+    ] = "never",
+    time_limit: Annotated[
+        str | None, typer.Option(help="HH:MM:SS after which to stop, so that --resume auto goes on.")
+    ] = None,
     device: shared.Device = "auto",
     overwrite: shared.Overwrite = False,
     json_: shared.Json = False,
@@ -53,13 +60,18 @@ def rollout(
 
     Trajectories start after their first frames; a long series starts regularly in its test part.
     Mask, static fields and forcing are those of the training; name them again where they lie elsewhere.
+    Ctrl-C, SIGTERM and the time limit stop after a block of steps (exit code 75).
     """
     from forecast_cli.checkpoint import load_model
     from forecast_cli.data.fields import open_fields
     from forecast_cli.data.output import refuse_overwrite
     from forecast_cli.devices import resolve_device
     from forecast_cli.rollout import choose_starts, require_fit, roll_out
+    from forecast_cli.signals import stop_at_signals
 
+    deadline = time.monotonic() + shared.seconds_of(time_limit, "--time-limit") if time_limit else None
+    if resume not in ("never", "auto", "must"):
+        raise ConfigError(f"--resume {resume}: expected never, auto or must.")
     for name, value in (
         ("--context", context),
         ("--steps", steps),
@@ -70,7 +82,7 @@ def rollout(
             raise ConfigError(f"{name} {value}: expected at least 1.")
     if steps and lead_time:
         raise ConfigError("--steps and --lead-time say the same thing: give one.")
-    refuse_overwrite(output, overwrite)
+    refuse_overwrite(output, overwrite or resume != "never")  # one that is there may be complete
     others = {"parameters": shared.numbers(param, "--param"), "boundaries": shared.assignments(boundary, "--boundary")}
     saved = load_model(run, resolve_device(device), others={key: value for key, value in others.items() if value})
     elsewhere = {"mask": mask, "static": shared.names(static), "forcing": shared.names(forcing)}
@@ -90,7 +102,7 @@ def rollout(
         steps = fields.times.steps_in(lead_time)
     steps = steps or (max(1, fields.frames - context) if fields.is_trajectories else trained.horizon)
     starts = choose_starts(saved, fields, context=context, steps=steps, init_times=init_time or (), every=init_every)
-    with shared.progress_line("forecasting", "frames") as progress:
+    with shared.progress_line("forecasting", "frames") as progress, stop_at_signals() as signalled:
         notes = roll_out(
             saved,
             fields,
@@ -102,6 +114,8 @@ def rollout(
             naming=naming,
             batch_size=batch_size,
             overwrite=overwrite,
+            resume=resume,
+            stop=lambda: signalled() or (deadline is not None and time.monotonic() > deadline),
             progress=progress,
         )
     for text in notes:

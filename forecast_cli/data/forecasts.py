@@ -79,6 +79,8 @@ def kind_of(place: str) -> str:
 
 def open_written(path: Path) -> xr.Dataset:
     """Open a file that `forecast` wrote, NetCDF or Zarr, lazily; DataError if it cannot be read."""
+    if path.suffix == ".partial":
+        raise DataError(f"{path}: not complete. The command that began it goes on with --resume auto.")
     # A plain number of days or seconds stays a number; lead_time says itself that it is a duration.
     durations = xr.coders.CFTimedeltaCoder(decode_via_units=False)
     try:

@@ -1,39 +1,45 @@
 """Writing NetCDF (or Zarr) so that a file under its final name is always whole.
 
-A `Writer` writes to `<name>.partial`, syncs block by block, and takes the final name only when
-everything is on disk. A failure leaves neither a final file nor a partial one.
+A `Writer` writes beside the final name (`data.atomic`), syncs block by block, and takes the name only when everything
+is on disk and was found whole there. A failure leaves neither a final file nor a partial one.
 """
 
 import json
-import os
+import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import h5py
 import netCDF4
 import numpy as np
 import xarray as xr
 
 from forecast_cli import __version__
+from forecast_cli.data.atomic import remove_stale, settle, sync_file, take_name, temporary, write_atomically, writing
 from forecast_cli.data.naming import translated
 from forecast_cli.errors import OutputError
 
+__all__ = [
+    "FieldType",
+    "NetCDFWriter",
+    "Writer",
+    "open_writer",
+    "provenance",
+    "refuse_overwrite",
+    "require_writable",
+    "write_atomically",
+    "write_dataset",
+    "writer_of",
+    "writing",
+]
+
 FieldType = Literal["f4", "f8"]
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what a full disk or a forbidden folder raises into one line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}). Is the disk full or the folder read-only?") from error
 
 
 def refuse_overwrite(path: Path, overwrite: bool) -> None:
@@ -48,7 +54,7 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
 
 def require_writable(path: Path) -> None:
     """OutputError where a file cannot be made beside `path`: better known before a long computation than after it."""
-    probe = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    probe = temporary(path)
     with writing(path):
         probe.touch()
         probe.unlink()
@@ -57,21 +63,6 @@ def require_writable(path: Path) -> None:
 def _is_store(path: Path) -> bool:
     """Whether a folder is a Zarr store, and is asked for as one."""
     return path.suffix == ".zarr" and any((path / name).exists() for name in (".zgroup", "zarr.json"))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, or leave it as it was."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
 
 
 def provenance() -> dict[str, str]:
@@ -89,13 +80,17 @@ class Writer(ABC):
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, names: Mapping[str, str] | None = None) -> None:
+        settle(path)
         refuse_overwrite(path, overwrite)
         self.path, self.names = path, names or {}
-        self.partial = path.with_name(path.name + ".partial")
+        self.partial = temporary(path)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._filled: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         try:
             with writing(self.path):
+                remove_stale(self.path)
                 self._open()
             self.attributes(provenance())
             if self.names:
@@ -122,6 +117,7 @@ class Writer(ABC):
         sizes = {translated(str(dimension), self.names): size for dimension, size in encoded.sizes.items()}
         with writing(self.path):
             self._put(translated(name, self.names), sizes, attributes, values, fill_value)
+        self._shapes[translated(name, self.names)] = values.shape
 
     def field(
         self,
@@ -136,11 +132,13 @@ class Writer(ABC):
         sizes = {translated(dimension, self.names): size for dimension, size in dimensions.items()}
         with writing(self.path):
             self._create(translated(name, self.names), sizes, self._described(attributes), chunks, dtype)
+        self._shapes[translated(name, self.names)] = tuple(sizes.values())
 
     def write(self, name: str, index: tuple[Any, ...], values: np.ndarray) -> None:
-        """Fill `name[index]`; NaN becomes the fill value."""
+        """Fill `name[index]`, each place once; NaN becomes the fill value."""
         with writing(self.path):
             self._fill(translated(name, self.names), index, values)
+        self._filled[translated(name, self.names)] += values.size
 
     def sync(self) -> None:
         """Hand what is written so far to the disk."""
@@ -153,6 +151,10 @@ class Writer(ABC):
         try:
             with writing(self.path):
                 self._close(complete=kind is None)
+                if kind is None:
+                    whole = {name for name, cells in self._filled.items() if cells == math.prod(self._shapes[name])}
+                    self._check(self._shapes, whole)
+                    take_name(self.partial, self.path)
         except OutputError:
             if kind is None:
                 raise
@@ -198,7 +200,11 @@ class Writer(ABC):
 
     @abstractmethod
     def _close(self, *, complete: bool) -> None:
-        """Close the partial file and, if it is complete, give it its name."""
+        """Close the partial file; if it is complete, return when it is on disk."""
+
+    @abstractmethod
+    def _check(self, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str]) -> None:
+        """Reopen the partial file; OutputError unless it holds these variables, and all of those that are `whole`."""
 
     @abstractmethod
     def _discard(self) -> None:
@@ -255,21 +261,53 @@ class NetCDFWriter(Writer):
     def _close(self, *, complete: bool) -> None:
         self._file.close()
         if complete:
-            with self.partial.open("rb") as file:
-                os.fsync(file.fileno())
-            self.partial.replace(self.path)
+            sync_file(self.partial)
+
+    def _check(self, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str]) -> None:
+        check_netcdf(self.partial, shapes, whole)
 
     def _discard(self) -> None:
         self.partial.unlink(missing_ok=True)
 
 
-def open_writer(path: Path, *, overwrite: bool = False, names: Mapping[str, str] | None = None) -> Writer:
-    """A writer of Zarr for names that end in .zarr, else of NetCDF."""
+def check_netcdf(path: Path, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str]) -> None:
+    """OutputError unless a file holds variables of these shapes, whose last cells can be read, and all chunks of `whole`."""
+    with h5py.File(path, locking=False) as file:
+        for name, shape in shapes.items():
+            # So NetCDF calls a variable in HDF5 that has the name of a dimension without being its coordinate.
+            data = file.get(name if name in file else f"_nc4_non_coord_{name}")
+            require_shape(path, name, None if data is None else data.shape, shape)
+            if data.size:
+                data[(-1,) * data.ndim]
+            if name in whole and data.chunks:
+                require_chunks(path, name, data.id.get_num_chunks(), shape, data.chunks)
+
+
+def require_shape(path: Path, name: str, found: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
+    """OutputError unless a variable that was written is found again, with its shape."""
+    if found != expected:
+        raise OutputError(f"{path}: '{name}' was written with shape {expected}, but is read back with {found}.")
+
+
+def require_chunks(path: Path, name: str, found: int, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+    """OutputError unless a variable that was written in full has all its chunks."""
+    expected = math.prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
+    if found != expected:
+        raise OutputError(f"{path}: {found} of {expected} chunks of '{name}' are on the disk.")
+
+
+def writer_of(path: Path) -> type[Writer]:
+    """What writes `path`: Zarr for names that end in .zarr, else NetCDF."""
     if path.suffix == ".zarr":
         from forecast_cli.data.zarr_output import ZarrWriter
 
-        return ZarrWriter(path, overwrite=overwrite, names=names)
-    return NetCDFWriter(path, overwrite=overwrite, names=names)
+        return ZarrWriter
+    return NetCDFWriter
+
+
+def open_writer(path: Path, *, overwrite: bool = False, names: Mapping[str, str] | None = None) -> Writer:
+    """A writer of Zarr for names that end in .zarr, else of NetCDF."""
+    return writer_of(path)(path, overwrite=overwrite, names=names)
 
 
 def write_dataset(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:

@@ -31,15 +31,16 @@ def lay_out(
     *,
     context: int,
     steps: int,
+    chunk: int,
 ) -> None:
-    """Dimensions, coordinates, empty variables and provenance of a forecast file."""
+    """Dimensions, coordinates, empty variables and provenance of a forecast file. chunk: lead times compressed together."""
     for name, variable in fields.spatial_coordinates().items():
         file.coordinate(name, variable)
     outer = _lay_out_times(file, fields, starts, steps)
     for kind, cycle in saved.cycles.items():
         first, name = FIRST_POSITIONS[kind]
         file.coordinate(kind, xr.Variable(kind, first + np.arange(len(cycle)), {"long_name": name}))
-    _lay_out_variables(file, saved, fields, {outer: len(starts), "lead_time": steps})
+    _lay_out_variables(file, saved, fields, {outer: len(starts), "lead_time": steps}, chunk)
     file.attributes(
         {
             "title": f"Forecast of {', '.join(fields.names)} by {saved.config.model.name}",
@@ -82,12 +83,16 @@ def _lay_out_times(file: Writer, fields: Fields, starts: Sequence[Start], steps:
     return outer
 
 
-def _lay_out_variables(file: Writer, saved: SavedModel, fields: Fields, outer: dict[str, int]) -> None:
+def chunk_steps(fields: Fields, block: int) -> int:
+    """How many lead times are compressed together, in a forecast that is written `block` by block."""
+    return max(1, min(block, CHUNK_BYTES * len(fields.names) // fields.frame_bytes))
+
+
+def _lay_out_variables(file: Writer, saved: SavedModel, fields: Fields, outer: dict[str, int], chunk: int) -> None:
     """Create each variable on (starts, lead_time, grid), and write its climatology beside it."""
     grid = {name: fields.dataset.sizes[name] for name in fields.grid_dims}
     auxiliary = [name for name in fields.spatial_coordinates() if name not in grid]
     climatology = saved.model.climatology.cpu().numpy()
-    chunk = max(1, min(outer["lead_time"], CHUNK_BYTES * len(fields.names) // fields.frame_bytes))
     for channel, name in enumerate(fields.names):
         source = fields.dataset[name]
         attributes = {

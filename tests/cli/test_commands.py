@@ -211,13 +211,53 @@ def test_a_forecast_written_block_by_block_equals_one_written_at_once(
 ):
     whole = rolled_out(forecast, trajectory_run, trajectories, tmp_path / "whole.nc", "--steps", 7)
     monkeypatch.setattr("forecast_cli.rollout.BLOCK_BYTES", 2 * 6 * 6 * 8 * 4)
-    syncs = []
-    monkeypatch.setattr("forecast_cli.data.output.NetCDFWriter.sync", lambda file: syncs.append(file))
+    monkeypatch.setattr("forecast_cli.rollout.COMMIT_SECONDS", 0)
+    commits = []
+    monkeypatch.setattr("forecast_cli.data.resumable.Growing.commit", lambda _, commit: commits.append(commit))
     blocks = rolled_out(forecast, trajectory_run, trajectories, tmp_path / "blocks.nc", "--steps", 7)
     singly = rolled_out(forecast, trajectory_run, trajectories, tmp_path / "singly.nc", "--steps", 7, "--batch-size", 4)
     np.testing.assert_allclose(blocks["u"], whole["u"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(singly["u"], whole["u"], rtol=0, atol=1e-5)
-    assert len(syncs) == 4 + 2 * 3, "two frames of six samples at a time, then three frames of four"
+    assert len(commits) == 3 + (2 * 3 - 1), (
+        "two frames of six samples at a time, then three frames of four; then it is whole"
+    )
+
+
+def test_a_rollout_that_was_stopped_is_gone_on_with(forecast, trajectories, trajectory_run, tmp_path, monkeypatch):
+    from forecast_cli import rollout
+
+    monkeypatch.setattr(rollout, "BLOCK_STEPS", 4)
+    path, options = tmp_path / "fc.nc", ("--data", trajectories, "--steps", 10)
+    whole = rolled_out(forecast, trajectory_run, trajectories, tmp_path / "whole.nc", "--steps", 10)
+    stopped = forecast("rollout", trajectory_run, *options, "-o", path, "--time-limit", "0.000001")
+    assert (stopped.exit_code, path.exists()) == (75, False)
+    assert "stopped after 24 of 60 frames, before" in stopped.stderr
+    other = forecast("rollout", trajectory_run, *options, "-o", path, "--context", 5, "--resume", "auto")
+    assert (other.exit_code, path.exists()) == (4, False)
+    assert "context (was 4, is 5)" in other.stderr
+    for resume in ("must", "auto"):
+        result = done(forecast("rollout", trajectory_run, *options, "-o", path, "--resume", resume))
+        assert ("is complete already" in result.stderr) == (resume == "auto")
+        with xr.open_dataset(path) as dataset:
+            xr.testing.assert_equal(dataset.load(), whole)
+    again = forecast("rollout", trajectory_run, *options, "-o", path, "--context", 5, "--resume", "auto")
+    assert again.exit_code == 7, "a complete forecast of something else is not replaced"
+    assert "--overwrite" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--resume", "maybe"), 2, "never, auto or must"),
+        (("--resume", "must"), 4, "no fc.nc.partial to go on with"),
+        (("--time-limit", "soon"), 2, "HH:MM:SS"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_told(forecast, trajectories, trajectory_run, tmp_path, options, code, said):
+    result = forecast("rollout", trajectory_run, "--data", trajectories, "-o", tmp_path / "fc.nc", *options)
+    assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
+    assert said in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_chosen_samples_keep_their_numbers_and_meet_their_truth(forecast, trajectories, trajectory_run, tmp_path):

@@ -326,7 +326,10 @@ def test_a_forecast_that_diverges_leaves_no_file(forecast, series, series_run, t
     monkeypatch.setattr(
         rollout,
         "forecast_blocks",
-        lambda *given, **inputs: (block * (1 if i < 3 else np.inf) for i, block in enumerate(blocks(*given, **inputs))),
+        lambda *given, **inputs: (
+            block._replace(fields=block.fields * (1 if i < 3 else np.inf))
+            for i, block in enumerate(blocks(*given, **inputs))
+        ),
     )
     refused(
         forecast("rollout", series_run, "--data", series, "-o", tmp_path / "fc.nc", "--steps", 5),

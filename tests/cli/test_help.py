@@ -54,6 +54,7 @@ def test_every_command_explains_itself(command, forecast):
             "rollout",
             "--data --context --steps --lead-time --init-time --init-every --select --batch-size --device --overwrite --json",
         ),
+        ("rollout", "--resume --time-limit"),
         ("evaluate", "--truth --metric --baseline --label --json --output"),
         (
             "simulate navier-stokes",

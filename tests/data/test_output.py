@@ -31,7 +31,7 @@ def test_the_final_name_appears_only_at_the_end(tmp_path):
         file.field("u", SIZES, {})
         file.write("u", (0,), np.ones(4, np.float32))
         file.sync()
-        assert [entry.name for entry in tmp_path.iterdir()] == ["out.nc.partial"]
+        assert [entry.name for entry in tmp_path.iterdir()] == [file.partial.name]
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.nc"]
 
 
