@@ -10,7 +10,8 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -28,7 +29,7 @@ from forecast_cli.data.climatology import save_cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_atomically
 from forecast_cli.data.times import show
-from forecast_cli.data.windows import Batch, Split, Windows, order
+from forecast_cli.data.windows import Batch, Split, order
 from forecast_cli.devices import computing_in
 from forecast_cli.errors import CheckpointError, ConfigError, DivergedError, OutputError, Stopped
 from forecast_cli.models import ForecastModel
@@ -128,21 +129,22 @@ class Trainer:
             self.optimizer.state.clear()  # the curvature of another loss
         pending = torch.zeros((), device=self.device, dtype=self.summing)
         self.model.train()
-        while progress.position < steps:
-            indices = visits[progress.position * size :][:size]
-            pending += self._step(indices) * len(indices)
-            progress.position += 1
-            progress.windows_seen += len(indices)
-            stopping = stop()
-            if stopping or progress.position % CHECK_EVERY == 0 or progress.position == steps:
-                progress.loss_sum += self._require_finite(float(pending))
-                pending.zero_()
-            reporter.step(progress.epoch, progress.position, steps)
-            if stopping:
-                self.save_state()
-                raise Stopped(
-                    f"stopped at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto."
-                )
+        choices = [visits[step * size :][:size] for step in range(progress.position, steps)]
+        with closing(self.prepared.batches(windows, choices, progress.epoch)) as batches:
+            for indices, batch in zip(choices, batches, strict=True):
+                pending += self._step(indices, batch) * len(indices)
+                progress.position += 1
+                progress.windows_seen += len(indices)
+                stopping = stop()
+                if stopping or progress.position % CHECK_EVERY == 0 or progress.position == steps:
+                    progress.loss_sum += self._require_finite(float(pending))
+                    pending.zero_()
+                reporter.step(progress.epoch, progress.position, steps)
+                if stopping:
+                    self.save_state()
+                    raise Stopped(
+                        f"stopped at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto."
+                    )
 
     @property
     def _segment_changes(self) -> bool:
@@ -150,10 +152,10 @@ class Trainer:
         training, epoch = self.config.training, self.progress.epoch
         return epoch > 0 and segment_of(training, epoch) != segment_of(training, epoch - 1)
 
-    def _step(self, indices: np.ndarray) -> Tensor:
-        """One step of the optimizer; returns the loss before it."""
+    def _step(self, indices: np.ndarray, batch: Batch) -> Tensor:
+        """One step of the optimizer on some windows; returns the loss before it."""
         progress, data, options = self.progress, self.config.data, self.config.training
-        batch = self.prepared.training.batch(indices, progress.epoch).to(self.device)
+        batch = batch.to(self.device)
         context = input_noise(
             batch.frames[:, : data.context],
             self.model.scale,
@@ -316,7 +318,9 @@ class Trainer:
         """
         total = 0.0
         try:
-            for batch in _batches(self.prepared.training, self.config.training.batch_size, self.progress.epoch):
+            windows = self.prepared.training
+            choices = _in_turn(len(windows), self.config.training.batch_size)
+            for batch in self.prepared.batches(windows, choices, self.progress.epoch):
                 batch = batch.to(self.device)
                 total += float(self._loss(self.best_model, batch, batch.frames)) * len(batch.frames)
         except DivergedError:
@@ -336,7 +340,8 @@ class Trainer:
         squares, counts = (
             torch.zeros(len(self.prepared.fields.names), device=self.device, dtype=self.summing) for _ in range(2)
         )
-        for batch in _batches(windows, max(self.config.training.batch_size, 8)):
+        choices = _in_turn(len(windows), max(self.config.training.batch_size, 8))
+        for batch in self.prepared.batches(windows, choices):
             batch = batch.to(self.device)
             with computing_in(self.config.training.precision, self.device):
                 forecast = model(batch.frames[:, : data.context], horizon, static=batch.static, forcing=batch.forcing)
@@ -410,10 +415,9 @@ def make_optimizer(parameters: list[Parameter], options: TrainingConfig, device:
     )
 
 
-def _batches(windows: Windows, size: int, epoch: int = 0) -> Iterator[Batch]:
-    """All windows of an epoch in their order."""
-    for start in range(0, len(windows), size):
-        yield windows.batch(range(start, min(start + size, len(windows))), epoch)
+def _in_turn(count: int, size: int) -> list[range]:
+    """All windows in their order, so many at once."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _as_csv(rows: list[dict[str, float]]) -> bytes:

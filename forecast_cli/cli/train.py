@@ -43,6 +43,10 @@ def train(
     mask: shared.Mask = None,
     static: shared.Static = None,
     forcing: shared.Forcing = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Hold data up to this size, read larger ones window by window. [default: 2G]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read such windows; 0: a thread.")] = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
     time_as_steps: shared.TimeAsSteps = False,
@@ -82,6 +86,8 @@ def train(
         "data.split_along": split_along,
         "data.context": context,
         "data.horizon": horizon,
+        "data.memory": memory,
+        "data.workers": workers,
         "model.name": model,
         "model.hidden": hidden,
         "training.epochs": epochs,

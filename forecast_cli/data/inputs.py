@@ -91,15 +91,16 @@ def _clocks(kind: str, times: TimeAxis) -> dict[str, Callable[[int, range], np.n
         raise ConfigError(
             f"data.calendar_features = {kind}: the times of the data are plain numbers, without a calendar."
         )
-
-    def value(turn: Callable[[np.ndarray], np.ndarray], _: int, frames: range) -> np.ndarray:
-        shares = np.array([_SHARES[kind](date) for date in dates_of(times.at(frames))])
-        return turn(2 * np.pi * shares).reshape(-1, 1, 1)
-
     return {
-        f"sine of the {_CYCLES[kind]}": partial(value, np.sin),
-        f"cosine of the {_CYCLES[kind]}": partial(value, np.cos),
+        f"sine of the {_CYCLES[kind]}": partial(_hand, np.sin, kind, times),
+        f"cosine of the {_CYCLES[kind]}": partial(_hand, np.cos, kind, times),
     }
+
+
+def _hand(turn: Callable[[np.ndarray], np.ndarray], kind: str, times: TimeAxis, _: int, frames: range) -> np.ndarray:
+    """Where the hand of a clock stands at some frames, along one axis."""
+    shares = np.array([_SHARES[kind](date) for date in dates_of(times.at(frames))])
+    return turn(2 * np.pi * shares).reshape(-1, 1, 1)
 
 
 def _share_of_day(date: Any) -> float:
