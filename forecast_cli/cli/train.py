@@ -46,6 +46,9 @@ def train(
     memory: Annotated[
         str | None, typer.Option(help="Hold data up to this size, read larger ones window by window. [default: 2G]")
     ] = None,
+    stage_to: Annotated[
+        Path | None, typer.Option(help="Folder on a local disk, such as $TMPDIR, to copy the files to before reading.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read such windows; 0: a thread.")] = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
@@ -69,6 +72,8 @@ def train(
     from forecast_cli.config import load_config
     from forecast_cli.data.fields import open_fields
     from forecast_cli.data.files import expand
+    from forecast_cli.data.inputs import files_of
+    from forecast_cli.data.staging import stage
 
     if resume not in ("never", "auto", "must"):
         raise ConfigError(f"--resume {resume}: expected never, auto or must.")
@@ -99,12 +104,14 @@ def train(
     }
     run_config = load_config(preset=preset, file=config, assignments=set_ or (), options=options)
     inputs = run_config.data
+    copies = stage([*inputs.files, *files_of(inputs)], stage_to, shared.say) if stage_to and not dry_run else None
     fields = open_fields(
         inputs.files,
         variables=inputs.variables,
         dims=inputs.dims,
         select=inputs.select,
         time_as_steps=inputs.time_as_steps,
+        copies=copies,
     )
     shared.note(fields)
     said, meant = fields.dataset.attrs.get("equation"), run_config.model.equation

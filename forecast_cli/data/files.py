@@ -50,7 +50,7 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
 
     time_as_steps: leave the times undecoded. Raises DataError where the file is no whole file of a known format.
     """
-    path, group = _split_place(place)
+    path, group = split_place(place)
     if path.is_dir():
         return Opened(_zarr(path, time_as_steps))
     try:
@@ -161,7 +161,7 @@ def _by_calendar(dataset: xr.Dataset) -> xr.Dataset:
     return xr.decode_cf(rest, decode_timedelta=False).assign_coords(decoded)
 
 
-def _split_place(place: str) -> tuple[Path, str]:
+def split_place(place: str) -> tuple[Path, str]:
     """'file.h5:/group/dataset' as file and inner path."""
     before, colon, inside = place.rpartition(":/")
     return (Path(before), inside.strip("/")) if colon and Path(before).is_file() else (Path(place), "")

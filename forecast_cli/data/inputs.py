@@ -274,7 +274,10 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     """The variable that NAME or FILE:variable means, joined along time where it lies in several files."""
     file, _, name = reference.rpartition(":")
     places = expand([file]) if file else list(fields.places)
-    datasets = [open_place(place, time_as_steps=fields.reading.time_as_steps).dataset for place in places]
+    datasets = [
+        open_place(fields.copies.get(place, place), time_as_steps=fields.reading.time_as_steps).dataset
+        for place in places
+    ]
     holding = [(dataset, place) for dataset, place in zip(datasets, places, strict=True) if name in dataset.variables]
     if not holding:
         listed = [str(known) for known in datasets[0].variables]
@@ -286,6 +289,12 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
         return variables[0], holding[0][1]
     ordered = sorted(variables, key=lambda variable: variable[fields.roles.time].values[0])
     return xr.concat(ordered, fields.roles.time), holding[0][1]
+
+
+def files_of(config: DataConfig) -> list[str]:
+    """The files beside the data that static fields, forcing and mask come from."""
+    references = (*config.static, *config.forcing, config.mask.partition("=")[0])
+    return expand(files) if (files := [file for text in references if (file := text.rpartition(":")[0])]) else []
 
 
 def masked(fields: Fields, config: DataConfig) -> Fields:
