@@ -57,9 +57,13 @@ def _blocks(fields: Fields, part: Part, frames: Frames) -> Iterator[tuple[int, n
 
 
 def _mean(kind: str, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    if kind == "dayofyear":
-        sums, counts = _over_window(sums), _over_window(counts)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
+    found = np.empty(sums.shape, np.float32)
+    for row in range(sums.shape[2]):  # running sums of all rows at once would take their size several times
+        total, count = sums[:, :, row], counts[:, :, row]
+        if kind == "dayofyear":
+            total, count = _over_window(total), _over_window(count)
+        found[:, :, row] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return found
 
 
 def _over_window(daily: np.ndarray) -> np.ndarray:

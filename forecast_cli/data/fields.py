@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.data import selecting
-from forecast_cli.data.files import expand, open_place
+from forecast_cli.data.files import Opened, bound_caches, expand, open_place
 from forecast_cli.data.grid import axis_of, kind_of, without_repeated_longitude
 from forecast_cli.data.joining import bounds_of, gather, in_order, place_of
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles
@@ -151,7 +151,7 @@ def open_fields(
     places = expand(files)
     source = place_of(places)
     copies = copies or {}
-    opened = [open_place(copies.get(place, place), time_as_steps=time_as_steps) for place in places]
+    opened = _opened([copies.get(place, place) for place in places], len(variables), time_as_steps)
     notes = tuple(f"{place}: {note}" for file, place in zip(opened, places, strict=True) for note in file.notes)
     dataset, names, told = gather(opened, places, tuple(variables), dims or {}, select or {}, static=static)
     notes += told
@@ -170,6 +170,18 @@ def open_fields(
     reading = Reading(dict(dims or {}), chosen, time_as_steps)
     found = _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading, tuple(places), notes)
     return replace(found, copies=copies)
+
+
+def _opened(places: Sequence[str], variables: int, time_as_steps: bool) -> list[Opened]:
+    """The files, with caches for all variables of all files together; 0 variables are those of the first file."""
+    bound_caches(len(places) * max(1, variables))
+    first = open_place(places[0], time_as_steps=time_as_steps)
+    found = len(first.dataset.data_vars)
+    if not variables and found > 1:
+        first.dataset.close()
+        bound_caches(len(places) * found)
+        first = open_place(places[0], time_as_steps=time_as_steps)
+    return [first, *(open_place(place, time_as_steps=time_as_steps) for place in places[1:])]
 
 
 def _fields(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import cftime
 import h5py
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -35,6 +36,11 @@ def expand(files: Iterable[str]) -> list[str]:
     if not places:
         raise DataError("no data file given.")
     return places
+
+
+def bound_caches(arrays: int) -> None:
+    """Let the NetCDF library keep 64 MiB of unpacked chunks for all arrays of files that are opened from now on, not for each."""
+    netCDF4.set_chunk_cache(max(2**20, 2**26 // max(1, arrays)))
 
 
 class Opened(NamedTuple):

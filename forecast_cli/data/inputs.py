@@ -17,6 +17,7 @@ from forecast_cli.data.cycles import Cycles, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.grid import is_latitude, is_longitude
+from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import coordinate_of, nearest, role_of
 from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
 from forecast_cli.errors import ConfigError, DataError
@@ -288,7 +289,12 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     if len(variables) == 1 or fields.roles.time not in variables[0].dims:
         return variables[0], holding[0][1]
     ordered = sorted(variables, key=lambda variable: variable[fields.roles.time].values[0])
-    return xr.concat(ordered, fields.roles.time), holding[0][1]
+    time = fields.roles.time
+    coords = {key: value for key, value in ordered[0].coords.items() if time not in value.dims}
+    if time in ordered[0].coords:
+        coords[time] = xr.concat([variable[time] for variable in ordered], time)
+    whole = joined([variable.variable for variable in ordered], time)
+    return xr.DataArray(whole, coords, name=name), holding[0][1]
 
 
 def files_of(config: DataConfig) -> list[str]:
