@@ -6,10 +6,10 @@ OUT := demo_output
 # Small tensors on few cores: a thread each for the two test processes is faster than two threads for both.
 TEST_THREADS ?= 1
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-triton lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/installed  ## install into .venv
 
@@ -65,6 +65,10 @@ demo: setup  ## forecasts of simulated and real fields, an equation, a sea bed; 
 
 test: setup lint  ## lint, then run the tests
 	OMP_NUM_THREADS=$(TEST_THREADS) .venv/bin/python -m pytest -n 2
+
+test-triton: setup  ## the Triton kernels in Triton's interpreter (downloads triton, about 200 MB)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/triton 'triton>=3.7'
+	PYTHONPATH=.venv/triton .venv/bin/python -m pytest -n 2 tests/scan/test_triton.py
 
 lint: setup  ## ruff and mypy
 	.venv/bin/ruff check .

@@ -1,8 +1,9 @@
 """The run directory: what training leaves, and how it is read back.
 
     config.toml         the resolved configuration
-    model.safetensors   weights and statistics of the best epoch
-    model.json          what they belong to: configuration, domain, parts, epoch, versions
+    model.safetensors   weights and statistics of the best epoch; its header says what they belong to: configuration, domain, parts,
+                        epoch, versions
+    model.json          the same description, to be read by people and other programs
     last.ckpt           the training state, to resume from
     climatology.nc      mean cycles of the training part
     closures.nc         what a finite volume network has learned: functions and numbers
@@ -16,6 +17,7 @@ import hashlib
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from forecast_cli import __version__
 from forecast_cli.config import RunConfig, config_toml
@@ -35,7 +38,9 @@ from forecast_cli.domain import Domain
 from forecast_cli.errors import CheckpointError, ConfigError, ForecastError
 from forecast_cli.models import ForecastModel, build_model
 
-FORMAT = 2
+FORMAT = 3
+LARGEST_HEADER = 10**8
+"""Bytes; safetensors takes no larger one either."""
 WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY, CLOSURES = (
     "model.safetensors",
     "model.json",
@@ -70,8 +75,8 @@ def save_config(run: Path, config: RunConfig) -> None:
 
 
 def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Mapping[str, Any], epoch: int) -> None:
-    """Write weights and description; the description names the weights it belongs to by their hash."""
-    weights = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+    """Write weights and description as one file, so that neither is ever there without the other."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     description = {
         "format": FORMAT,
         "forecast_cli": __version__,
@@ -83,8 +88,19 @@ def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Map
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "learned": {name: value for name, (value, _) in model.learned_numbers().items()},
     }
-    write_atomically(run / WEIGHTS, weights)
+    said = json.dumps(description)
+    write_atomically(run / WEIGHTS, save_tensors(tensors, {"forecast": said, "sha256": _digest(said, tensors)}))
     write_atomically(run / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def _digest(description: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a weights file holds: a flipped bit anywhere shows."""
+    digest = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_model(
@@ -107,11 +123,11 @@ def load_model(
     except ForecastError as error:
         if others:
             raise
-        raise CheckpointError(f"{run / DESCRIPTION}: {error}") from error
+        raise CheckpointError(f"{run / WEIGHTS}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{run / DESCRIPTION}: written by another version of forecast, or damaged ({reason})."
+            f"{run / WEIGHTS}: written by another version of forecast, or damaged ({reason})."
         ) from error
     digest = load_weights(run, model)
     return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest, load_cycles(run / CLIMATOLOGY))
@@ -138,8 +154,11 @@ def load_weights(run: Path, model: ForecastModel) -> str:
         tensors = load_tensors(content)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or truncated ({error}).") from error
+    said = _header(path)
+    if _digest(said["forecast"], tensors) != said["sha256"]:
+        raise CheckpointError(f"{path}: damaged: what it holds is not what was written.")
     expected = model.state_dict()
     for name, tensor in expected.items():
         if name not in tensors or tensors[name].shape != tensor.shape:
@@ -156,19 +175,36 @@ def load_weights(run: Path, model: ForecastModel) -> str:
 
 
 def describe_run(run: Path) -> dict[str, Any]:
-    """What model.json says. Raises CheckpointError where it is missing or damaged."""
-    path = run / DESCRIPTION
+    """What the header of the weights says. Raises CheckpointError where they are missing or damaged."""
+    path = run / WEIGHTS
     try:
-        description = json.loads(path.read_text("utf-8"))
+        description = json.loads(_header(path)["forecast"])
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). Is {run} a run directory, and has an epoch finished?"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: damaged ({error}).") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise CheckpointError(f"{path}: written by another version of forecast (format {FORMAT} is understood).")
     return description
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The description and the digest in the header of a weights file, whose tensors are left alone.
+
+    Raises OSError and CheckpointError.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(LARGEST_HEADER, path.stat().st_size):
+            raise CheckpointError(f"{path}: damaged or truncated (a header of {length} bytes).")
+        content = file.read(length)
+    try:
+        said = json.loads(content)["__metadata__"]
+        return {key: said[key] for key in ("forecast", "sha256")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged, or not written by forecast.") from error
 
 
 def learned_numbers(run: Path) -> dict[str, float]:
@@ -187,12 +223,23 @@ def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
     """The training state of a run, loaded without executing anything in it. Raises CheckpointError."""
     path = run / STATE
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes
+            if damaged := archive.testzip():
+                raise CheckpointError(f"{path}: damaged ({damaged} is not what was written).")
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). There is nothing to resume in {run}."
         ) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        pickle.UnpicklingError,
+        ValueError,
+        KeyError,
+    ) as error:
         raise CheckpointError(
             f"{path}: damaged, or not a training state ({str(error).splitlines()[0][:120]})."
         ) from error

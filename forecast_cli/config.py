@@ -151,6 +151,9 @@ class TrainingConfig(Section):
 
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 4
+    """Windows that go through the network together, on each rank."""
+    accumulate: PositiveInt = 1
+    """Batches whose gradients add up to one step: the step of a larger batch, in the memory of a small one."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     optimizer: Literal["adam", "adamw", "lbfgs"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4

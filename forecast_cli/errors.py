@@ -47,7 +47,13 @@ class OutputError(ForecastError):
     exit_code = 7
 
 
+class PeerError(ForecastError):
+    """Another rank of the same job has failed, and has said why."""
+
+    exit_code = 8
+
+
 class Stopped(ForecastError):
-    """Stopped cleanly at a signal; the same command with --resume auto goes on."""
+    """Stopped cleanly at a signal or a time limit; the same command with --resume auto goes on."""
 
     exit_code = 75

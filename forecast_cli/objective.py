@@ -54,15 +54,23 @@ def cut(batch: Batch, segment: int) -> Batch:
     return Batch(found, static, pieces(batch.forcing))
 
 
-def weighted_loss(forecast: Forecast, truth: Tensor, scale: Tensor, weights: Tensor) -> Tensor:
+def weighted_loss(
+    forecast: Forecast, truth: Tensor, scale: Tensor, weights: Tensor, counts: Tensor | None = None
+) -> Tensor:
     """Mean squared error in units of `scale` over the values that are present, averaged over frames with `weights`.
 
     truth: frames 1 and on, (batch, context + horizon - 1, channel, height, width), NaN where a value is missing.
+    counts: values of each frame of the whole batch of which these windows are a share; the losses of all shares add up to its loss.
     """
-    squares, count = squared_errors(torch.cat([forecast.fitted, forecast.fields], dim=1), truth, scale)
+    squares, present = squared_errors(torch.cat([forecast.fitted, forecast.fields], dim=1), truth, scale)
+    return mean_of(squares, present if counts is None else counts, weights)
+
+
+def mean_of(squares: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
+    """The loss from the sums of `squared_errors`: the mean of each frame, averaged over frames with `weights`."""
     # A frame without any value has no error, and its weight goes to the others.
-    weights = weights.flatten() * (count > 0)
-    return (squares / count.clamp(min=1) * weights).sum() / weights.sum().clamp(min=1e-12)
+    weights = weights.flatten() * (counts > 0)
+    return (squares / counts.clamp(min=1) * weights).sum() / weights.sum().clamp(min=1e-12)
 
 
 def squared_errors(predicted: Tensor, truth: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What training starts from, data cut into windows and a model; and what it would need, for `--dry-run`."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -16,9 +16,11 @@ from forecast_cli.config import RunConfig
 from forecast_cli.data.climatology import kinds, mean_cycles
 from forecast_cli.data.cycles import CYCLES, Cycles
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.fingerprint import fingerprints
 from forecast_cli.data.inputs import Inputs, masked, open_inputs
 from forecast_cli.data.loading import batches
 from forecast_cli.data.statistics import input_statistics, statistics
+from forecast_cli.data.times import show
 from forecast_cli.data.windows import (
     Batch,
     HeldFrames,
@@ -50,6 +52,8 @@ class Prepared:
     model: ForecastModel
     inputs: Inputs
     cycles: Cycles
+    identity: Mapping[str, str]
+    """What tells the data apart from others, by what it tells."""
 
     @property
     def batch_size(self) -> int:
@@ -57,9 +61,9 @@ class Prepared:
         training = self.config.training
         return len(self.training) if training.optimizer == "lbfgs" else training.batch_size
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.training) // self.batch_size)
+    def steps_per_epoch(self, ranks: int = 1) -> int:
+        """Steps of an epoch where so many ranks share each of them."""
+        return -(-len(self.training) // (self.batch_size * self.config.training.accumulate * ranks))
 
     def batches(
         self, windows: Windows, choices: Iterable[Sequence[int] | np.ndarray], epoch: int = 0
@@ -116,6 +120,7 @@ def prepare(
     }
 
     lbfgs = config.training.optimizer == "lbfgs"
+    identity: dict[str, str] = {}
     torch.manual_seed(seed)
     domain = replace(fields.domain, static=tuple(inputs.static), forcing=tuple(inputs.forcing))
     with torch.device("meta") if summary_only else nullcontext():
@@ -123,6 +128,7 @@ def prepare(
     if not summary_only:
         found = asdict(statistics(fields, parts.training, frames, pointwise=data.normalize == "pointwise"))
         model.set_statistics(**found, **input_statistics(inputs, parts.training))
+        identity = fingerprints(data.files) | _told(fields.names, found)
         if init_from:
             checkpoint.load_weights(init_from, model)
             model.set_statistics(climatology=found["climatology"])
@@ -136,7 +142,28 @@ def prepare(
         model,
         inputs,
         cycles,
+        identity,
     )
+
+
+def _told(names: Sequence[str], found: Mapping[str, Tensor]) -> dict[str, str]:
+    """The numbers of the normalisation: hardly a change of the training part leaves them as they were."""
+    return {
+        f"{kind} of {name}": f"{float(found[key][channel].double().mean()):.17g}"
+        for key, kind in (("mean", "mean"), ("scale", "spread"), ("change", "change"))
+        for channel, name in enumerate(names)
+    }
+
+
+def described_parts(prepared: Prepared) -> dict[str, Any]:
+    """First and last time, and the samples, of each part that is not empty; `rollout` finds the test part by it."""
+    times = prepared.fields.times
+    described: dict[str, Any] = {}
+    for name, part in zip(Split._fields, prepared.parts, strict=True):
+        if part:
+            first, last = times.values[part.frames[0]], times.values[part.frames[-1]]
+            described[name] = {"times": [show(first), show(last)], "samples": [part.samples.start, part.samples.stop]}
+    return described
 
 
 def _with_horizon(config: RunConfig, parts: Split) -> RunConfig:
@@ -205,7 +232,7 @@ def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Pl
         parameters=parameters,
         training_windows=len(prepared.training),
         validation_windows=len(prepared.validation),
-        steps_per_epoch=prepared.steps_per_epoch,
+        steps_per_epoch=prepared.steps_per_epoch(),
         window_shape=shape,
         data_bytes=held_bytes(fields.frame_bytes + prepared.inputs.forcing_bytes, prepared.parts[:2]),
         step_bytes=16 * parameters + sum(kept.values()),

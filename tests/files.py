@@ -6,6 +6,17 @@ import numpy as np
 import xarray as xr
 
 
+def describe_weights(run: Path, description: str) -> None:
+    """Write other words into the header of a run's weights, whole and consistent: as another version of forecast would."""
+    from safetensors.torch import load_file, save_file
+
+    from forecast_cli.checkpoint import _digest
+
+    path = run / "model.safetensors"
+    tensors = load_file(path)
+    save_file(tensors, path, {"forecast": description, "sha256": _digest(description, tensors)})
+
+
 def travelling_wave(frames: int, height: int, width: int, *, seed: int = 0, speed: float = 0.2) -> np.ndarray:
     """A wave that moves along x over weak noise: (time, y, x), around 280 with a spread of about 5."""
     time, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")

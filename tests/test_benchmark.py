@@ -131,7 +131,13 @@ def test_one_line_for_what_cannot_be(line, forecast):
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
+def test_a_picture_of_no_known_kind_is_refused_before_anything_is_measured(forecast, tmp_path, monkeypatch):
+    monkeypatch.setitem(BENCHMARKS, "train-step", lambda _: pytest.fail("measured"))
+    result = forecast("benchmark", "train-step", "--plot", tmp_path / "b.docx")
+    assert (result.exit_code, result.stderr.count("\n")) == (7, 1)
+
+
 def test_loops_are_compiled_ahead(forecast):
     result = forecast("benchmark", "--build")
     assert result.exit_code == 0
-    assert result.stderr.count("compiled") == 3
+    assert result.stderr.count("compiled") == 4

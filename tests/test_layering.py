@@ -22,9 +22,11 @@ ALLOWED = {
     "objective": EVERYBODY | {"models", "data"},
     "planning": EVERYBODY | {"models", "data", "checkpoint", "objective"},
     "closures": EVERYBODY | {"models", "data", "planning"},
-    "trainer": EVERYBODY | {"models", "data", "checkpoint", "objective", "planning", "closures", "signals", "devices"},
+    "trainer": EVERYBODY
+    | {"models", "data", "checkpoint", "objective", "planning", "closures", "signals", "devices", "distributed"},
     "rollout": EVERYBODY | {"models", "data", "checkpoint"},
-    "signals": set(),
+    "signals": {"errors"},
+    "distributed": {"errors"},
     "inversion": EVERYBODY | {"models", "data", "checkpoint", "equations", "physics"},
     "simulate": EVERYBODY | {"equations", "physics", "data"},
     "benchmark": {path.name.removesuffix(".py") for path in PACKAGE.iterdir()} | EVERYBODY - {"cli"},

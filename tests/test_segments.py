@@ -116,10 +116,10 @@ def test_a_trial_beyond_the_finite_numbers_is_a_wall_for_the_line_search(burgers
     """Every third rollout fails; training goes on around it and stays finite."""
     real, count = trainer.Trainer._gradient, iter(range(10**6))
 
-    def sometimes(self, batch, truth):
+    def sometimes(self, pieces):
         if next(count) % 3 == 2:
             raise DivergedError("too steep")
-        return real(self, batch, truth)
+        return real(self, pieces)
 
     monkeypatch.setattr(trainer.Trainer, "_gradient", sometimes)
     watcher = Silent()

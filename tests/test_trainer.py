@@ -192,7 +192,7 @@ def test_a_plateau_halves_the_learning_rate(series, tmp_path, monkeypatch):
 def test_a_loss_that_leaves_the_finite_numbers_keeps_the_last_good_state(series, tmp_path, monkeypatch):
     run = trained(series, tmp_path / "run", training__epochs=1)
     before = (run / "last.ckpt").read_bytes()
-    monkeypatch.setattr(trainer, "weighted_loss", lambda forecast, *_: forecast.fields.sum() * math.nan)
+    monkeypatch.setattr(trainer.loop, "weighted_loss", lambda forecast, *_: forecast.fields.sum() * math.nan)
     with pytest.raises(DivergedError, match="last good state"):
         trainer.train(
             config_for(series, training__epochs=2),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecast_cli.models.base import ForecastModel, State
+from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.convolution import initial_like
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinimalCell
 from forecast_cli.scan import scan
@@ -43,15 +44,19 @@ class _Norm(nn.Module):
         return F.layer_norm(frames, self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
 
 
-class _Cell(nn.Module):
+class _Cell(Cell):
     def __init__(self, cell: MinimalCell) -> None:
         super().__init__()
         self.convolution, self.initial, self.kind = cell.convolution, cell.initial, type(cell)
 
-    def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def kernels(self) -> Kernels:
+        return tuple(self.convolution.parameters())
+
+    def forward(self, sequence: Tensor, state: State | None, kernels: Kernels) -> tuple[Tensor, State]:
         rows, columns = self.convolution.margin
         padded = F.pad(sequence.flatten(0, 1), (columns, columns, rows, rows), mode="circular")
-        packed = F.conv2d(padded, self.convolution.weight, self.convolution.bias)
+        weight, bias = kernels
+        packed = F.conv2d(padded, weight, bias)
         *gates, candidate = packed.unflatten(0, sequence.shape[:2]).chunk(
             2 if self.kind is MinConvGRUCell else 3, dim=2
         )

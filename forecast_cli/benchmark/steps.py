@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from forecast_cli.benchmark.convolutions import Convolutions, Seen, backward_too, forward_only
 from forecast_cli.benchmark.reference import as_published
 from forecast_cli.benchmark.row import Row, Settings
 from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
@@ -28,6 +27,8 @@ SIZES = {
     "convgru": (28,) * 4,
 }
 """Channels of each layer in the papers' Navier-Stokes settings: 172,000 to 183,000 parameters. Horuz et al. (2025), arXiv 2508.03614."""
+STEPS = 16
+"""Frames of a closed-loop forecast that are computed in one call."""
 PUBLISHED = "log_space"
 """The scan that stands for the papers' whole arrangement in a training step."""
 
@@ -51,11 +52,11 @@ def train_step(settings: Settings) -> list[Row]:
         frames = _frames(settings, case.context + case.horizon)
         return lambda: optimisation(model, optimizer, frames, case.context, case.precision)
 
-    return _measured("train-step", settings, one, _backward_too)
+    return _measured("train-step", settings, one, backward_too)
 
 
 def rollout(settings: Settings) -> list[Row]:
-    """A step of a closed-loop forecast after a context of `lengths`: milliseconds for each frame of the horizon."""
+    """A step of a closed-loop forecast after a context of `lengths`, one of many: milliseconds for each frame."""
 
     def one(case: _Case) -> Callable[[], object]:
         model = model_of(case.model, case.scan, settings).eval()
@@ -65,11 +66,11 @@ def rollout(settings: Settings) -> list[Row]:
 
         def step() -> None:
             with torch.inference_mode(), computing_in(case.precision, settings.device):
-                model(frame, 1, state=state)
+                model(frame, STEPS, state=state)
 
         return step
 
-    return _measured("rollout", settings, one, _forward_only)
+    return _measured("rollout", settings, one, forward_only, frames=STEPS)
 
 
 def optimisation(
@@ -129,20 +130,22 @@ def _measured(
     benchmark: str,
     settings: Settings,
     one: Callable[[_Case], Callable[[], object]],
-    alone: Callable[[list[tuple[Any, ...]]], Callable[[], object]],
+    alone: Callable[[list[Seen]], Callable[[], object]],
+    *,
+    frames: int = 1,
 ) -> list[Row]:
-    """Every case and its convolutions alone, in turns; then the memory of each."""
+    """Every case and its convolutions alone, in turns; then the memory of each. Times are divided by `frames`."""
     steps, floors = {}, {}
     for case in _cases(settings):
         step = one(case)
-        with threads(case.threads), _Convolutions() as convolutions:
+        with threads(case.threads), Convolutions() as convolutions:
             step()
         steps[case], floors[case] = _with(case.threads, step), _with(case.threads, alone(convolutions.seen))
     turns = {(case, kind): run for kind, runs in (("step", steps), ("floor", floors)) for case, run in runs.items()}
     times = in_turns(turns, repetitions=settings.repetitions, device=settings.device)
     rows = []
     for case, step in steps.items():
-        mine = times[case, "step"]
+        mine, floor = times[case, "step"] / frames, times[case, "floor"] / frames
         rows.append(
             Row(
                 benchmark,
@@ -158,7 +161,7 @@ def _measured(
                 float(mine.min()),
                 float(mine.max()),
                 peak_mib(step, settings.device),
-                float(np.median(times[case, "floor"])),
+                float(np.median(floor)),
             )
         )
     return rows
@@ -168,47 +171,5 @@ def _with(count: int, step: Callable[[], object]) -> Callable[[], object]:
     def run() -> object:
         with threads(count):
             return step()
-
-    return run
-
-
-class _Convolutions(TorchDispatchMode):
-    """Remembers the convolutions that are run under it, with their inputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[Any, ...]] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if function in (torch.ops.aten.conv2d.default, torch.ops.aten.conv_transpose2d.input):
-            with self:  # without gradients they come whole
-                return function.decompose(*arguments, **(options or {}))
-        if function is torch.ops.aten.convolution.default:
-            self.seen.append(tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments))
-        return function(*arguments, **(options or {}))
-
-
-def _forward_only(seen: list[tuple[Any, ...]]) -> Callable[[], object]:
-    def run() -> None:
-        with torch.inference_mode():
-            for arguments in seen:
-                torch.ops.aten.convolution.default(*arguments)
-
-    return run
-
-
-def _backward_too(seen: list[tuple[Any, ...]]) -> Callable[[], object]:
-    """Forward, and backward to input (but of the first, which is given), weight and bias."""
-    with torch.no_grad():
-        grads = [torch.ones_like(torch.ops.aten.convolution.default(*arguments)) for arguments in seen]
-
-    def run() -> None:
-        with torch.inference_mode():
-            for number, (arguments, grad) in enumerate(zip(seen, grads, strict=True)):
-                frames, weight, bias, *rest = arguments
-                torch.ops.aten.convolution.default(*arguments)
-                wanted = [number > 0, True, bias is not None]
-                sizes = None if bias is None else list(bias.shape)
-                torch.ops.aten.convolution_backward.default(grad, frames, weight, sizes, *rest, wanted)
 
     return run

@@ -50,7 +50,10 @@ def benchmark(
     if what not in BENCHMARKS:
         raise ConfigError(f"benchmark {what}: expected {KINDS}.")
     if plot:
+        from forecast_cli.plots.style import require_kind
+
         refuse_overwrite(plot, overwrite)
+        require_kind(plot)
     chosen: dict[str, Any] = {
         "models": shared.names(model),
         "scans": shared.names(scan),
@@ -83,12 +86,13 @@ def benchmark(
 def _build() -> None:
     """Compile the loops in C ahead of the first use."""
     from forecast_cli.equations import wave_adjoint
-    from forecast_cli.models import space_norm
+    from forecast_cli.models import margins, space_norm
     from forecast_cli.scan import native
 
     for name, found in (
         ("recurrence", native.is_available()),
         ("norm over space", space_norm.is_available()),
+        ("margins", margins.is_available()),
         ("shallow-water waves", wave_adjoint.is_available()),
     ):
         shared.say(f"{name}: {'compiled' if found else 'no compiler here: torch does it, slower'}")

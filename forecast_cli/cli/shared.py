@@ -50,6 +50,9 @@ Forcing = Annotated[
     typer.Option("--forcing", help="Input that is known ahead: NAME in the data, or FILE:variable (repeat)."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+TimeLimit = Annotated[
+    str | None, typer.Option("--time-limit", help="HH:MM:SS after which to stop, exit code 75; --resume auto goes on.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands under the output's name.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="File to write.")]

@@ -1,6 +1,7 @@
 """forecast train"""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from forecast_cli.config import RunConfig
     from forecast_cli.data.fields import Fields
+    from forecast_cli.trainer import Cadence
 
 
 def train(
@@ -62,6 +64,14 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value, such as training.clip=0.5 (repeat).")
     ] = None,
     resume: Annotated[str, typer.Option(help="never, auto (go on or start) or must.")] = "never",
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Resume in spite of changed options or data (they are logged).")
+    ] = False,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(help="Write a state within an epoch too: every so many steps (500) or minutes (10m)."),
+    ] = None,
+    time_limit: shared.TimeLimit = None,
     init_from: Annotated[Path | None, typer.Option(help="Run whose weights to start from.")] = None,
     device: shared.Device = "auto",
     overwrite: shared.Overwrite = False,
@@ -75,6 +85,7 @@ def train(
     from forecast_cli.data.inputs import files_of
     from forecast_cli.data.staging import stage
 
+    started = time.monotonic()
     if resume not in ("never", "auto", "must"):
         raise ConfigError(f"--resume {resume}: expected never, auto or must.")
     options = {
@@ -128,10 +139,12 @@ def train(
 
     from forecast_cli import trainer
     from forecast_cli.checkpoint import learned_numbers
+    from forecast_cli.distributed import joined
 
-    started = time.monotonic()
-    reporter = _Reporter(run_config.training.epochs)
-    with reporter:
+    deadline = started + shared.seconds_of(time_limit, "--time-limit") if time_limit else None
+    cadence = _cadence(checkpoint_every)
+
+    with joined() as ranks, _Reporter(run_config.training.epochs, talks=ranks.is_first) as reporter:
         progress = trainer.train(
             run_config,
             fields,
@@ -139,9 +152,15 @@ def train(
             device=resolve_device(device),
             reporter=reporter,
             resume=resume,
+            allow_change=allow_change,
             init_from=init_from,
             overwrite=overwrite,
+            cadence=cadence,
+            deadline=deadline,
+            ranks=ranks,
         )
+        if not ranks.is_first:
+            return
     shared.say(
         f"{output}: best epoch {progress.best_epoch} of {progress.epoch}, {_score_name(progress.rows)} {progress.best:.4g}"
     )
@@ -157,6 +176,15 @@ def train(
             "learned": learned,
         }
         shared.print_json(result | {"seconds": round(time.monotonic() - started, 1), "last": progress.rows[-1]})
+
+
+def _cadence(text: str | None) -> "Cadence":
+    from forecast_cli.trainer import Cadence
+
+    number = (text or "0").removesuffix("m")
+    if text and not (number.isdigit() and int(number)):
+        raise ConfigError(f"--checkpoint-every {text}: expected steps, such as 500, or minutes, such as 10m.")
+    return Cadence(seconds=60 * int(number)) if text and text.endswith("m") else Cadence(steps=int(number))
 
 
 def _score_name(rows: list[dict[str, float]]) -> str:
@@ -196,14 +224,14 @@ def _print_plan(config: "RunConfig", fields: "Fields", device: "torch.device", a
 class _Reporter:
     """Epoch by epoch: a bar with rate and time left on a terminal, and one plain line an epoch."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int, *, talks: bool = True) -> None:
+        self.epochs, self.talks = epochs, talks
         self.done_before: int | None = None
         self.steps = 0
         self.started = time.monotonic()
 
     def __enter__(self) -> "_Reporter":
-        self._line = shared.progress_line("training", "steps")
+        self._line = shared.progress_line("training", "steps") if self.talks else nullcontext(lambda *_: None)
         self._update = self._line.__enter__()
         return self
 
@@ -217,6 +245,8 @@ class _Reporter:
         self._update(epoch * steps + done, self.epochs * steps)
 
     def epoch(self, row: dict[str, float]) -> None:
+        if not self.talks:
+            return
         parts = [f"epoch {row['epoch']}/{self.epochs}", f"training {row['training_loss']:.4g}"]
         if "validation_loss" in row:
             parts.append(f"validation {row['validation_loss']:.4g}" + (" (best)" if row["best"] else ""))

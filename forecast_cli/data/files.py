@@ -167,6 +167,11 @@ def _by_calendar(dataset: xr.Dataset) -> xr.Dataset:
     return xr.decode_cf(rest, decode_timedelta=False).assign_coords(decoded)
 
 
+def path_of(place: str) -> Path:
+    """The file or store of a place."""
+    return split_place(place)[0]
+
+
 def split_place(place: str) -> tuple[Path, str]:
     """'file.h5:/group/dataset' as file and inner path."""
     before, colon, inside = place.rpartition(":/")

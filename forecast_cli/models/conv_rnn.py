@@ -6,12 +6,13 @@ ConvGRU, Ballas et al. (2016), arXiv 1511.06432.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from forecast_cli.config import RunConfig
 from forecast_cli.domain import Boundary
 from forecast_cli.models.base import State
-from forecast_cli.models.convolution import Convolution, initial_like
+from forecast_cli.models.cell import Cell, Kernels
+from forecast_cli.models.convolution import Convolution, initial_like, over_frames
 
 
 class _GateConvolution(Convolution):
@@ -38,17 +39,17 @@ class _GateConvolution(Convolution):
         )
         self.channels = channels
 
-    def of_input(self, sequence: Tensor) -> Tensor:
+    def halves(self) -> Kernels:
+        """The weights of the input and those of the hidden state."""
+        of_input, of_hidden = self.weight.split([self.channels, self.in_channels - self.channels], dim=1)
+        return of_input.contiguous(), of_hidden.contiguous()
+
+    def of_input(self, sequence: Tensor, weight: Tensor) -> Tensor:
         """The input's half, with the bias, for (batch, time, channel, height, width)."""
-        whole = self(sequence.flatten(0, 1), self.weight[:, : self.channels], self.bias)
-        return whole.unflatten(0, sequence.shape[:2])
-
-    def of_hidden(self, hidden: Tensor) -> Tensor:
-        """The hidden state's half for one frame (batch, channel, height, width)."""
-        return self(hidden, self.weight[:, self.channels :])
+        return over_frames(lambda frames: self(frames, weight, self.bias), sequence)
 
 
-class ConvLSTMCell(nn.Module):
+class ConvLSTMCell(Cell):
     """c_t = f c_(t-1) + i tanh(candidate);  h_t = o tanh(c_t), with f, i, o = sigmoid(W * [x_t, h_(t-1)] + b)."""
 
     state_size = 2
@@ -60,13 +61,17 @@ class ConvLSTMCell(nn.Module):
         self.hidden = hidden
         self.convolution = _GateConvolution(channels, hidden, 4 * hidden, size=size, config=config, boundary=boundary)
 
-    def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def kernels(self) -> Kernels:
+        return self.convolution.halves()
+
+    def forward(self, sequence: Tensor, state: State | None, kernels: Kernels) -> tuple[Tensor, State]:
         """sequence: (batch, time, channel, height, width). Returns the hidden states, and (hidden, cell) at the end."""
-        from_input = self.convolution.of_input(sequence)
+        to_input, to_hidden = kernels
+        from_input = self.convolution.of_input(sequence, to_input)
         hidden, cell = state or (initial_like(from_input[:, :, : self.hidden], 0.0).to(sequence.dtype),) * 2
         outputs = []
         for frame in from_input.unbind(1):
-            logits = (frame + self.convolution.of_hidden(hidden)).to(sequence.dtype)
+            logits = (frame + self.convolution(hidden, to_hidden)).to(sequence.dtype)
             gates, candidate = logits.split([3 * self.hidden, self.hidden], dim=1)
             forget, input_, output = torch.sigmoid(gates).chunk(3, dim=1)
             cell = forget * cell + input_ * torch.tanh(candidate)
@@ -75,7 +80,7 @@ class ConvLSTMCell(nn.Module):
         return torch.stack(outputs, dim=1), (hidden, cell)
 
 
-class ConvGRUCell(nn.Module):
+class ConvGRUCell(Cell):
     """z, r = sigmoid(W * [x_t, h_(t-1)] + b);  h_t = (1 - z) h_(t-1) + z tanh(V * [x_t, r h_(t-1)] + c)."""
 
     state_size = 1
@@ -88,15 +93,20 @@ class ConvGRUCell(nn.Module):
         self.gates = _GateConvolution(channels, hidden, 2 * hidden, size=size, config=config, boundary=boundary)
         self.candidate = _GateConvolution(channels, hidden, hidden, size=size, config=config, boundary=boundary)
 
-    def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def kernels(self) -> Kernels:
+        return *self.gates.halves(), *self.candidate.halves()
+
+    def forward(self, sequence: Tensor, state: State | None, kernels: Kernels) -> tuple[Tensor, State]:
         """sequence: (batch, time, channel, height, width). Returns the hidden states and the last of them."""
-        gates_of_input, candidates_of_input = self.gates.of_input(sequence), self.candidate.of_input(sequence)
+        gates_to_input, gates_to_hidden, candidate_to_input, candidate_to_hidden = kernels
+        gates_of_input = self.gates.of_input(sequence, gates_to_input)
+        candidates_of_input = self.candidate.of_input(sequence, candidate_to_input)
         (hidden,) = state or (initial_like(candidates_of_input, 0.0).to(sequence.dtype),)
         outputs = []
         for gates, candidate in zip(gates_of_input.unbind(1), candidates_of_input.unbind(1), strict=True):
-            logits = (gates + self.gates.of_hidden(hidden)).to(sequence.dtype)
+            logits = (gates + self.gates(hidden, gates_to_hidden)).to(sequence.dtype)
             update, reset = torch.sigmoid(logits).chunk(2, dim=1)
-            proposed = torch.tanh((candidate + self.candidate.of_hidden(reset * hidden)).to(sequence.dtype))
+            proposed = torch.tanh((candidate + self.candidate(reset * hidden, candidate_to_hidden)).to(sequence.dtype))
             hidden = torch.lerp(hidden, proposed, update)
             outputs.append(hidden)
         return torch.stack(outputs, dim=1), (hidden,)

@@ -5,16 +5,17 @@ is the elementwise recurrence of `forecast_cli.scan`. Source: Horuz et al. (2025
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from forecast_cli.config import RunConfig
 from forecast_cli.domain import Boundary
 from forecast_cli.models.base import State
+from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.convolution import Convolution, initial_like, over_frames
 from forecast_cli.scan import Kind, require_backend, scan_packed
 
 
-class MinimalCell(nn.Module):
+class MinimalCell(Cell):
     """What the three minimal cells share; each says how many gates it has and how they become logits."""
 
     state_size = 1
@@ -37,14 +38,15 @@ class MinimalCell(nn.Module):
             boundary=boundary,
         )
 
-    def packed(self, frames: Tensor) -> Tensor:
-        """Logits of the gates and candidates, one after the other along the channels, of frames (n, channel, height, width)."""
-        found: Tensor = self.convolution(frames)
-        return found
+    def kernels(self) -> Kernels:
+        """Weight and bias of the convolution to the logits of the gates and the candidates, in this order along its outputs."""
+        assert self.convolution.bias is not None
+        return self.convolution.weight, self.convolution.bias
 
-    def forward(self, sequence: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def forward(self, sequence: Tensor, state: State | None, kernels: Kernels) -> tuple[Tensor, State]:
         """sequence: (batch, time, channel, height, width). Returns the hidden states and the last of them."""
-        packed = over_frames(self.packed, sequence)
+        weight, bias = kernels
+        packed = over_frames(lambda frames: self.convolution(frames, weight, bias), sequence)
         initial = (
             initial_like(packed[:, :, : self.hidden], self.initial).to(sequence.dtype) if state is None else state[0]
         )
@@ -76,12 +78,9 @@ class MinConvExpLSTMCell(MinimalCell):
     gate_count = 2
     kind = "keep"
 
-    def packed(self, frames: Tensor) -> Tensor:
-        bias = self.convolution.bias
-        assert bias is not None
+    def kernels(self) -> Kernels:
         merged = []
-        for parameter in (self.convolution.weight, bias):
+        for parameter in super().kernels():
             forget, input_, candidate = parameter.chunk(3)
             merged.append(torch.cat([forget - input_, candidate]))
-        found: Tensor = self.convolution(frames, *merged)
-        return found
+        return tuple(merged)

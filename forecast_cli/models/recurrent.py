@@ -8,7 +8,7 @@ Only the cell differs between models. A cell takes the whole sequence at once: t
 it in parallel over time, the classical ones loop inside. Source: Horuz et al. (2025), arXiv 2508.03614.
 """
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from forecast_cli.config import ModelConfig, RunConfig
 from forecast_cli.domain import Boundary, Domain
 from forecast_cli.models.base import Forecast, ForecastModel, State, filled, last_known
+from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.convolution import norm, over_frames
 from forecast_cli.models.patches import PatchDecoder, PatchEncoder
+from forecast_cli.models.space_norm import SpaceNorm
 
 
 class CellFactory(Protocol):
@@ -27,15 +29,13 @@ class CellFactory(Protocol):
 
     def __call__(
         self, channels: int, hidden: int, *, size: tuple[int, int], config: RunConfig, boundary: Boundary
-    ) -> nn.Module: ...
+    ) -> Cell: ...
 
 
 class Block(nn.Module):
     """A recurrent cell and, if asked for, a channel MLP, each with a residual and a norm."""
 
-    def __init__(
-        self, cell: nn.Module, channels: int, hidden: int, *, size: tuple[int, int], options: ModelConfig
-    ) -> None:
+    def __init__(self, cell: Cell, channels: int, hidden: int, *, size: tuple[int, int], options: ModelConfig) -> None:
         super().__init__()
         self.norm_first = options.norm_position == "before"
         self.cell = cell
@@ -48,15 +48,21 @@ class Block(nn.Module):
             self.mlp = nn.Sequential(nn.Conv2d(hidden, inner, 1), nn.GELU(), nn.Conv2d(inner, hidden, 1))
             self.mlp_norm = norm(options.norm, hidden, size)
 
-    def forward(self, features: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """features: (batch, time, channel, height, width). Returns the features and the cell's last state."""
+    def forward(self, features: Tensor, state: State | None, kernels: Kernels) -> tuple[Tensor, State]:
+        """features: (batch, time, channel, height, width). kernels: the cell's. Returns the features and the cell's last state."""
         if self.norm_first:
-            remembered, last = self.cell(over_frames(self.norm, features), state)
+            remembered, last = self.cell(over_frames(self.norm, features), state, kernels)
             features = over_frames(self.shortcut, features) + remembered
         else:
-            remembered, last = self.cell(features, state)
-            features = over_frames(self.norm, over_frames(self.shortcut, features) + remembered)
+            remembered, last = self.cell(features, state, kernels)
+            features = self._normed(over_frames(self.shortcut, features), remembered)
         return over_frames(self._mix, features) if self.mlp else features, last
+
+    def _normed(self, features: Tensor, remembered: Tensor) -> Tensor:
+        """The norm of their sum."""
+        if isinstance(self.norm, SpaceNorm):
+            return self.norm(features.flatten(0, 1), remembered.flatten(0, 1)).unflatten(0, features.shape[:2])
+        return over_frames(self.norm, features + remembered)
 
     def _mix(self, frames: Tensor) -> Tensor:
         """The MLP over the channels of each cell of (n, channel, height, width)."""
@@ -118,17 +124,25 @@ class RecurrentForecaster(ForecastModel):
         # The forcing of step t is that of the frame it predicts, t + 1.
         ahead = None if forcing is None else (forcing - self.forcing_mean) / self.forcing_scale
         steady = None if static is None else ((static - self.static_mean) / self.static_scale).unsqueeze(1)
-        predicted, state = self._advance(context, state, steady, None if ahead is None else ahead[:, 1 : known + 1])
+        kernels = [cast(Block, block).cell.kernels() for block in self.blocks]
+        predicted, state = self._advance(
+            context, state, steady, None if ahead is None else ahead[:, 1 : known + 1], kernels
+        )
         fitted, fields = predicted[:, :-1], [predicted[:, -1:]]
         for time in range(known + 1, known + steps):
             predicted, state = self._advance(
-                fields[-1], state, steady, None if ahead is None else ahead[:, time : time + 1]
+                fields[-1], state, steady, None if ahead is None else ahead[:, time : time + 1], kernels
             )
             fields.append(predicted)
         return Forecast(fitted, torch.cat(fields, dim=1), state)
 
     def _advance(
-        self, frames: Tensor, state: State | None, static: Tensor | None, forcing: Tensor | None
+        self,
+        frames: Tensor,
+        state: State | None,
+        static: Tensor | None,
+        forcing: Tensor | None,
+        kernels: list[Kernels],
     ) -> tuple[Tensor, State]:
         """For each of `frames` the prediction of the next one, and the state that has consumed them all."""
         inputs, carried = self._inputs(frames, state, static, forcing)
@@ -137,10 +151,10 @@ class RecurrentForecaster(ForecastModel):
             base = last_known(frames, self.mean.expand_as(frames[:, 0]) if state is None else state[len(carried)])
             carried += (base[:, -1],)
         features = over_frames(self.encoder, inputs)
-        for block in self.blocks:
+        for block, of_cell in zip(self.blocks, kernels, strict=True):
             start = len(carried)
             before = state[start : start + self.state_size] if state is not None else None
-            features, last = block(features, before)
+            features, last = block(features, before, of_cell)
             carried += last
 
         decoded = over_frames(self.decoder, features)

@@ -10,6 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from forecast_cli.data.output import refuse_overwrite
@@ -58,15 +59,23 @@ def is_baseline(model: str) -> bool:
     return model.split(":")[0] in ("persistence", "climatology")
 
 
-def save(figure: Figure, path: Path, overwrite: bool) -> None:
-    """Write a picture under its final name only when it is whole."""
-    known = figure.canvas.get_supported_filetypes()
-    kind = path.suffix.lstrip(".").lower()
+def require_kind(path: Path) -> str:
+    """The kind of a picture, by the end of its name; OutputError for one that cannot be made."""
+    known, kind = FigureCanvasBase.get_supported_filetypes(), path.suffix.lstrip(".").lower()
     if kind not in known:
-        plt.close(figure)
         raise OutputError(
             f"{path}: cannot make a picture of kind '{kind}'. Known are {', '.join(sorted(known))}, gif and mp4."
         )
+    return kind
+
+
+def save(figure: Figure, path: Path, overwrite: bool) -> None:
+    """Write a picture under its final name only when it is whole."""
+    try:
+        kind = require_kind(path)
+    except OutputError:
+        plt.close(figure)
+        raise
     written(figure, path, overwrite, lambda partial: figure.savefig(partial, format=kind))
 
 

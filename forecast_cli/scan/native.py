@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from forecast_cli import native
 from forecast_cli.scan.kinds import KINDS, Kind, parts_of
 
+_SOURCE = Path(__file__).with_name("recurrence.c")
 _STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
 RUN = 1024
 """Elements of a run where a frame of each part is one piece of memory."""
@@ -29,10 +30,13 @@ class _Layout(ctypes.Structure):
     )
 
 
-@torch.compiler.assume_constant_result
 def is_available() -> bool:
     """Whether this machine has compiled it, or can."""
     return _library() is not None
+
+
+# As torch.compiler.assume_constant_result does, whose import of the compiler takes a second and a half.
+is_available._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def can_take(packed: Tensor) -> bool:
@@ -70,7 +74,7 @@ class _Eager(torch.autograd.Function):
 
 
 def _library() -> ctypes.CDLL | None:
-    return native.load(Path(__file__).with_name("recurrence.c"))
+    return native.load(_SOURCE)
 
 
 def _is_last(packed: Tensor) -> bool:

@@ -6,8 +6,10 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import torch
 import xarray as xr
-from files import write_series, write_trajectories
+from files import describe_weights, write_series, write_trajectories
+from safetensors.torch import save_file
 
 USAGE, DATA, RUN, DIVERGED, OUTPUT = 2, 3, 4, 5, 7
 TINY = ("--hidden", 4, "--context", 4, "--horizon", 2, "--epochs", 1)
@@ -191,18 +193,20 @@ def test_data_unlike_those_of_the_training_are_refused(other, forecast, series, 
 
 
 def described_as(run, **changes):
-    path = run / "model.json"
-    content = json.loads(path.read_text())
+    content = json.loads((run / "model.json").read_text())
     content["config"]["model"] |= changes
-    path.write_text(json.dumps(content))
+    describe_weights(run, json.dumps(content))
 
 
 DAMAGES = {
     "no run": (shutil.rmtree, "no such run directory"),
-    "no description": (lambda run: (run / "model.json").unlink(), "model.json"),
-    "broken description": (lambda run: (run / "model.json").write_text('{"format": 1'), "model.json"),
-    "another format": (lambda run: (run / "model.json").write_text('{"format": 99}'), "model.json"),
-    "incomplete description": (lambda run: (run / "model.json").write_text('{"format": 1}'), "model.json"),
+    "broken description": (lambda run: describe_weights(run, '{"format": 3'), "damaged"),
+    "another format": (lambda run: describe_weights(run, '{"format": 99}'), "another version"),
+    "incomplete description": (lambda run: describe_weights(run, '{"format": 3}'), "another version"),
+    "weights of somebody else": (
+        lambda run: save_file({"w": torch.zeros(2)}, run / "model.safetensors"),
+        "not written by",
+    ),
     "no weights": (lambda run: (run / "model.safetensors").unlink(), "model.safetensors"),
     "truncated weights": (
         lambda run: (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:500]),

@@ -14,7 +14,7 @@ def test_convlstm_is_the_published_cell(tiny_config):
         forget, input_, output, candidate = joined.chunk(4, dim=1)
         memory = torch.sigmoid(forget) * memory + torch.sigmoid(input_) * torch.tanh(candidate)
         hidden = torch.sigmoid(output) * torch.tanh(memory)
-    sequence, state = cell(frames, None)
+    sequence, state = cell(frames, None, cell.kernels())
     assert_close(sequence[:, -1], hidden)
     assert_close(state, (hidden, memory))
 
@@ -27,4 +27,4 @@ def test_convgru_is_the_published_cell(tiny_config):
         update, reset = torch.sigmoid(cell.gates(torch.cat([frames[:, time], hidden], dim=1))).chunk(2, dim=1)
         proposed = torch.tanh(cell.candidate(torch.cat([frames[:, time], reset * hidden], dim=1)))
         hidden = (1 - update) * hidden + update * proposed
-    assert_close(cell(frames, None)[0][:, -1], hidden)
+    assert_close(cell(frames, None, cell.kernels())[0][:, -1], hidden)

@@ -14,7 +14,7 @@ def test_exponential_gates_need_only_their_difference(tiny_config):
     """Convolving with W_f - W_i is the same function, with the same gradients, as three convolutions."""
     cell = cell_of(MinConvExpLSTMCell, tiny_config())
     frames = torch.randn(2, 5, 3, 6, 8, dtype=torch.float64)
-    hidden, _ = cell(frames, None)
+    hidden, _ = cell(frames, None, cell.kernels())
     hidden.square().sum().backward()
     gradient = cell.convolution.weight.grad.clone()
     cell.zero_grad()
@@ -37,4 +37,4 @@ def test_the_hidden_state_starts_where_the_configuration_says(initial, tiny_conf
     cell = cell_of(MinConvLSTMCell, tiny_config(model__initial_hidden=initial))
     frames = torch.randn(1, 4, 3, 6, 8, dtype=torch.float64)
     explicit = (torch.full((1, 4, 6, 8), initial, dtype=torch.float64),)
-    assert_close(cell(frames, None)[0], cell(frames, explicit)[0], rtol=0, atol=0)
+    assert_close(cell(frames, None, cell.kernels())[0], cell(frames, explicit, cell.kernels())[0], rtol=0, atol=0)

@@ -1,0 +1,147 @@
+"""Two ranks do what one does, to rounding; what ends one ends both."""
+
+import csv
+import os
+import signal
+import time
+
+import pytest
+import torch
+from files import write_series
+from ranks import run, start
+from safetensors.torch import load_file
+
+from forecast_cli import checkpoint, trainer
+from forecast_cli.config import load_config
+from forecast_cli.data.fields import open_fields
+from forecast_cli.distributed import ALONE, Ranks, first_host
+
+# Sums of gradients in another order, over some ten steps of an optimizer that divides by their size.
+ROUNDING = {"rtol": 2e-4, "atol": 2e-5}
+OPTIONS = ("--hidden", "4", "--context", "4", "--horizon", "2", "--set", "training.input_noise=0.1")
+
+
+def rows(run_folder):
+    return [
+        {key: float(value) for key, value in row.items() if key != "seconds"}
+        for row in csv.DictReader((run_folder / "metrics.csv").open())
+    ]
+
+
+def assert_alike(one, other):
+    for name, tensor in load_file(one / "model.safetensors").items():
+        torch.testing.assert_close(load_file(other / "model.safetensors")[name], tensor, **ROUNDING)
+    for mine, theirs in zip(rows(one), rows(other), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def gappy(tmp_path_factory):
+    """A series some of whose values are missing, another number in each frame."""
+    import numpy as np
+    import xarray as xr
+
+    path = write_series(tmp_path_factory.mktemp("gappy") / "gappy.nc", frames=51)
+    dataset = xr.load_dataset(path)
+    holes = np.random.default_rng(0).random(dataset.t2m.shape) < np.linspace(0, 0.5, 51)[:, None, None]
+    gaps = path.with_name("gaps.nc")
+    dataset.assign(t2m=dataset.t2m.where(~holes)).to_netcdf(gaps)
+    return gaps
+
+
+def test_two_ranks_of_a_batch_are_one_of_twice_the_batch_odd_numbers_and_gaps_included(gappy, tmp_path):
+    """31 windows in steps of 6: the last step has one window, and so nothing for the second rank."""
+    shared = ["train", gappy, *OPTIONS, "--nan", "mask", "--epochs", 2, "--split", "36,11,4"]
+    codes, said = run([*shared, "--batch-size", 3, "-o", tmp_path / "two"], 2, tmp_path)
+    assert codes == [0, 0], said
+    assert "best epoch" in said[0]
+    assert "epoch" not in said[1]
+    assert run([*shared, "--batch-size", 6, "-o", tmp_path / "one"], 1, tmp_path)[0] == [0]
+    assert_alike(tmp_path / "two", tmp_path / "one")
+
+
+def test_accumulated_batches_are_one_large_batch(gappy, tmp_path):
+    for name, size, count in (("small", 2, 3), ("large", 6, 1)):
+        config = load_config(
+            options={
+                "data.files": (str(gappy),),
+                "data.nan": "mask",
+                "data.context": 4,
+                "data.horizon": 2,
+                "model.hidden": "4",
+                "training.epochs": 2,
+                "training.batch_size": size,
+                "training.accumulate": count,
+            }
+        )
+        trainer.train(config, open_fields([str(gappy)]), tmp_path / name, device=torch.device("cpu"), reporter=Silent())
+    assert_alike(tmp_path / "small", tmp_path / "large")
+
+
+class Silent:
+    def step(self, *_) -> None: ...
+    def epoch(self, _) -> None: ...
+
+
+def test_a_signal_to_one_rank_stops_both_and_they_go_on_together(gappy, tmp_path):
+    command = ["train", gappy, *OPTIONS, "--nan", "mask", "--epochs", 400, "-o", tmp_path / "run", "--resume", "auto"]
+    started = start(command, 2, tmp_path)
+    metrics = tmp_path / "run" / "metrics.csv"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2)
+    os.kill(started[1].pid, signal.SIGUSR1)
+    assert [process.wait(timeout=60) for process in started] == [75, 75]
+    state = checkpoint.load_state(tmp_path / "run", "cpu")
+    assert state["ranks"] == 2
+    assert len(state["progress"]["losses"]) == 2
+    codes, said = run(
+        ["train", gappy, *OPTIONS, "--nan", "mask", "--epochs", 400, "-o", tmp_path / "run", "--resume", "must"],
+        1,
+        tmp_path,
+    )
+    assert codes == [4]
+    assert "ranks: 2 -> 1" in said[0]
+
+
+def test_a_failure_of_one_rank_ends_both_and_is_told_once(series, tmp_path):
+    run_folder = tmp_path / "there"
+    run_folder.mkdir()
+    (run_folder / "precious.txt").write_text("mine")
+    codes, said = run(["train", series, *OPTIONS, "--epochs", 1, "-o", run_folder], 2, tmp_path)
+    assert codes == [7, 8]
+    assert "exists" in said[0]
+    assert "rank 0" in said[1]
+    assert all("Traceback" not in text for text in said)
+
+
+def test_a_rank_that_is_killed_ends_the_other_with_a_line(gappy, tmp_path):
+    started = start(["train", gappy, *OPTIONS, "--nan", "mask", "--epochs", 400, "-o", tmp_path / "run"], 2, tmp_path)
+    metrics = tmp_path / "run" / "metrics.csv"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2)
+    started[1].kill()
+    assert started[0].wait(timeout=60) == 8
+    said = (tmp_path / "rank0.txt").read_text()
+    assert "lost another rank" in said
+    assert "Traceback" not in said
+    assert checkpoint.load_state(tmp_path / "run", "cpu")["progress"]["epoch"] >= 2
+
+
+def wait_for(happened) -> None:
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not happen in a minute")
+
+
+def test_shares_are_disjoint_and_whole():
+    items = list(range(7))
+    assert sorted(item for rank in range(3) for item in items[Ranks(rank, 3).share]) == items
+    assert items[ALONE.share] == items
+
+
+@pytest.mark.parametrize(
+    ("hosts", "first"),
+    [("node[03-05,09],login", "node03"), ("gpu7", "gpu7"), ("a1,a2", "a1"), ("n-[1,4]-ib", "n-1-ib"), ("x[12]", "x12")],
+)
+def test_the_first_machine_of_a_list_of_slurm(hosts, first):
+    assert first_host(hosts) == first
