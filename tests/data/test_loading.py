@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from forecast_cli.config import load_config
 from forecast_cli.data import loading
 from forecast_cli.data.fields import open_fields
+from forecast_cli.data.files import expand
 from forecast_cli.data.loading import batches, together
 from forecast_cli.data.windows import HeldFrames, Part, ReadFrames, Windows, order
 from forecast_cli.errors import DataError
@@ -31,7 +32,13 @@ def files(tmp_path_factory):
 
 
 def prepared(place, memory, **options):
-    given = {"data.files": (place,), "data.memory": memory, "data.context": 4, "data.horizon": 2, "model.hidden": "4"}
+    given = {
+        "data.files": tuple(expand([place])),
+        "data.memory": memory,
+        "data.context": 4,
+        "data.horizon": 2,
+        "model.hidden": "4",
+    }
     return prepare(load_config(options=given | options), open_fields([place]))
 
 
