@@ -259,10 +259,13 @@ def has_state(run: Path) -> bool:
     return (run / STATE).exists()
 
 
+_FREE = ("training.epochs", "data.memory", "data.workers")
+
+
 def changed_keys(before: Mapping[str, Any], now: RunConfig) -> list[str]:
     """'section.key: old -> new' for what differs between a stored configuration and this one.
 
-    Longer training and the size of memory are no change. A stored configuration that is not valid is a ConfigError.
+    Longer training, the size of memory and who reads are no change. A stored configuration that is not valid is a ConfigError.
     """
     try:
         stored = RunConfig.model_validate(before)
@@ -272,6 +275,6 @@ def changed_keys(before: Mapping[str, Any], now: RunConfig) -> list[str]:
     for section in RunConfig.model_fields:
         old, new = getattr(stored, section), getattr(now, section)
         for key in type(old).model_fields:
-            if getattr(old, key) != getattr(new, key) and f"{section}.{key}" not in ("training.epochs", "data.memory"):
+            if getattr(old, key) != getattr(new, key) and f"{section}.{key}" not in _FREE:
                 changes.append(f"{section}.{key}: {getattr(old, key)} -> {getattr(new, key)}")
     return changes

@@ -18,16 +18,16 @@ from forecast_cli.data.cycles import CYCLES, Cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.fingerprint import fingerprints
 from forecast_cli.data.inputs import Inputs, masked, open_inputs
-from forecast_cli.data.statistics import BLOCK_BYTES, input_statistics, statistics
+from forecast_cli.data.loading import batches
+from forecast_cli.data.statistics import input_statistics, statistics
 from forecast_cli.data.times import show
 from forecast_cli.data.windows import (
     Batch,
-    Frames,
     HeldFrames,
-    Read,
     ReadFrames,
     Split,
     Windows,
+    blocks,
     held_bytes,
     parse_bytes,
     require_windows,
@@ -36,6 +36,9 @@ from forecast_cli.data.windows import (
 from forecast_cli.errors import ConfigError
 from forecast_cli.models import ForecastModel, Records, build_model, completed
 from forecast_cli.objective import loss_weights, weighted_loss
+
+AHEAD = 4
+"""Batches to read ahead, and one more for each process that reads: enough for a disk that answers unevenly."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,19 @@ class Prepared:
 
     def records(self) -> Records:
         """The frames of the training part, block after block."""
-        block = max(1, BLOCK_BYTES // self.fields.frame_bytes)
-        for sample in self.parts.training.samples:
-            frames = self.parts.training.frames
-            for start in range(frames.start, frames.stop, block):
-                yield sample, self.training.frames.window(sample, start, min(block, frames.stop - start))
+        part = self.parts.training
+        for sample in part.samples:
+            for block in blocks(part.frames, self.fields.frame_bytes):
+                yield sample, self.training.frames.window(sample, block.start, len(block))
 
     def batches(
         self, windows: Windows, choices: Iterable[Sequence[int] | np.ndarray], epoch: int = 0
     ) -> Generator[Batch]:
-        """The batch of each choice of windows."""
-        for indices in choices:
-            yield windows.batch(indices, epoch)
+        """The batch of each choice of windows; those read from files ahead, within a quarter of `data.memory`."""
+        data = self.config.data
+        window_bytes = windows.length * (self.fields.frame_bytes + self.inputs.forcing_bytes)
+        ahead = parse_bytes(data.memory) // (4 * window_bytes * self.batch_size)
+        return batches(windows, choices, epoch, ahead=min(max(1, ahead), AHEAD + data.workers), workers=data.workers)
 
 
 def prepare(
@@ -103,22 +107,23 @@ def prepare(
     require_windows(parts.training, length, "training", fields, data.context, data.horizon)
     require_windows(parts.validation, validation_length, "validation", fields, data.context, data.horizon)
     limit = 0 if summary_only else parse_bytes(data.memory)
-
-    def source(read: Read, frame_bytes: int) -> Frames:
-        return HeldFrames(read, parts[:2]) if held_bytes(frame_bytes, parts[:2]) <= limit else ReadFrames(read)
-
-    frames = source(fields.read_checked, fields.frame_bytes)
+    fits = held_bytes(fields.frame_bytes, parts[:2]) <= limit
+    frames = HeldFrames(fields.read_checked, parts[:2]) if fits else ReadFrames(fields.read_checked)
     wanted = kinds(fields.times, parts.training.frames, fields.frame_bytes)
     if summary_only:
         cycles: Cycles = {kind: np.zeros((CYCLES[kind], *fields.domain.shape)) for kind in wanted}
     else:
         cycles = mean_cycles(fields, parts.training, frames, wanted)
     inputs = open_inputs(data, fields, cycles)
+    if fits and held_bytes(fields.frame_bytes + inputs.forcing_bytes, parts[:2]) > limit:
+        fits, frames = False, ReadFrames(fields.read_checked)
+    ahead = inputs.forcing_frames
+    forcing = (HeldFrames(ahead, parts[:2]) if fits else ReadFrames(ahead)) if inputs.forcing else None
     shared: dict[str, Any] = {
         "frames": frames,
         "stride": data.stride,
         "is_trajectories": fields.is_trajectories,
-        "forcing": source(inputs.forcing_frames, fields.frame_bytes + inputs.forcing_bytes) if inputs.forcing else None,
+        "forcing": forcing,
         "static": cache(lambda sample: torch.from_numpy(inputs.static_fields(sample))) if inputs.static else None,
     }
 

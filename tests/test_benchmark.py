@@ -66,6 +66,13 @@ def test_activations_stand_beside_relu_and_keep_one_tensor():
     assert [row.model for row in BENCHMARKS["activations"](Settings(**SMALL))] == list(ACTIVATIONS)
 
 
+def test_epochs_are_told_beside_their_steps_however_windows_come():
+    rows = BENCHMARKS["epoch"](Settings(models=("minconvgru",), **SMALL))
+    assert [row.model for row in rows] == ["minconvgru held", "minconvgru read", "minconvgru read by a process"]
+    for row in rows:
+        assert 0.2 < row.median_ms / row.floor_ms < 50  # the same steps, on a machine that others use too
+
+
 def test_a_model_without_a_scan_is_one_case():
     rows = BENCHMARKS["train-step"](
         Settings(models=("convgru",), scans=("auto", "fused"), precisions=("32", "bf16"), **SMALL)

@@ -89,11 +89,19 @@ def optimisation(
 
 
 def model_of(name: str, scan: str, settings: Settings) -> ForecastModel:
-    """A network of the papers' block (norm over space after the residual), equal weights for every scan."""
+    """A network of the papers' block, equal weights for every scan."""
+    y, x = (Axis(axis, settings.grid, "1", 0.5 / settings.grid, 1 / settings.grid) for axis in "yx")
+    domain = Domain((Variable("vorticity", "1"),), y, x, TimeStep(1.0, "1"), "cartesian", "circular")
+    torch.manual_seed(0)
+    model = build_model(RunConfig(model=network(name, scan, settings)), domain)
+    return (as_published(model) if scan == PUBLISHED and name.startswith("min") else model).to(settings.device)
+
+
+def network(name: str, scan: str, settings: Settings) -> ModelConfig:
+    """The papers' block: norm over space after the residual."""
     if name not in SIZES:
         raise ConfigError(f"--model {name}: expected {', '.join(SIZES)}.")
-    published = scan == PUBLISHED and name.startswith("min")
-    options = ModelConfig(
+    return ModelConfig(
         name=name,
         hidden=settings.hidden or SIZES[name],
         norm="layer",
@@ -101,13 +109,8 @@ def model_of(name: str, scan: str, settings: Settings) -> ForecastModel:
         predict="state",
         increments=False,
         boundary="circular",
-        scan="sequential" if published else scan,
+        scan="sequential" if scan == PUBLISHED and name.startswith("min") else scan,
     )
-    y, x = (Axis(axis, settings.grid, "1", 0.5 / settings.grid, 1 / settings.grid) for axis in "yx")
-    domain = Domain((Variable("vorticity", "1"),), y, x, TimeStep(1.0, "1"), "cartesian", "circular")
-    torch.manual_seed(0)
-    model = build_model(RunConfig(model=options), domain)
-    return (as_published(model) if published else model).to(settings.device)
 
 
 def _frames(settings: Settings, count: int) -> Tensor:

@@ -11,7 +11,7 @@ from forecast_cli.errors import ConfigError
 if TYPE_CHECKING:
     from forecast_cli.benchmark import Row
 
-KINDS = "train-step, rollout, scan, simulate, finn or activations"
+KINDS = "train-step, epoch, rollout, scan, simulate, finn or activations"
 
 
 def benchmark(

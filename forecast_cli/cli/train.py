@@ -45,6 +45,13 @@ def train(
     mask: shared.Mask = None,
     static: shared.Static = None,
     forcing: shared.Forcing = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Hold data up to this size, read larger ones window by window. [default: 2G]")
+    ] = None,
+    stage_to: Annotated[
+        Path | None, typer.Option(help="Folder on a local disk, such as $TMPDIR, to copy the files to before reading.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read such windows; 0: a thread.")] = None,
     dims: shared.Dims = None,
     select: shared.Select = None,
     time_as_steps: shared.TimeAsSteps = False,
@@ -78,6 +85,8 @@ def train(
     from forecast_cli.config import load_config
     from forecast_cli.data.fields import open_fields
     from forecast_cli.data.files import expand
+    from forecast_cli.data.inputs import files_of
+    from forecast_cli.data.staging import stage
 
     started = time.monotonic()
     if resume not in ("never", "auto", "must"):
@@ -96,6 +105,8 @@ def train(
         "data.split_along": split_along,
         "data.context": context,
         "data.horizon": horizon,
+        "data.memory": memory,
+        "data.workers": workers,
         "model.name": model,
         "model.hidden": hidden,
         "training.epochs": epochs,
@@ -107,12 +118,14 @@ def train(
     }
     run_config = load_config(preset=preset, file=config, assignments=set_ or (), options=options)
     inputs = run_config.data
+    copies = stage([*inputs.files, *files_of(inputs)], stage_to, shared.say) if stage_to and not dry_run else None
     fields = open_fields(
         inputs.files,
         variables=inputs.variables,
         dims=inputs.dims,
         select=inputs.select,
         time_as_steps=inputs.time_as_steps,
+        copies=copies,
     )
     shared.note(fields)
     said, meant = fields.dataset.attrs.get("equation"), run_config.model.equation

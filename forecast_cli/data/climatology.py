@@ -14,14 +14,13 @@ from forecast_cli.data.cycles import CYCLES, Cycles, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_dataset
 from forecast_cli.data.times import TimeAxis, dates_of
-from forecast_cli.data.windows import Frames, Part
+from forecast_cli.data.windows import Frames, Part, blocks
 from forecast_cli.errors import CheckpointError
 
 WINDOW = 15
 """Days on either side that a day of the year is averaged over, as a day alone has but one value a year."""
 LARGEST = 2**28
 """Bytes of one cycle beyond which it is left out: a day-of-year cycle of a large grid is no small file."""
-BLOCK_BYTES = 2**26
 
 
 def kinds(times: TimeAxis, frames: range, frame_bytes: int) -> list[str]:
@@ -52,16 +51,19 @@ def mean_cycles(fields: Fields, part: Part, frames: Frames, wanted: Sequence[str
 
 
 def _blocks(fields: Fields, part: Part, frames: Frames) -> Iterator[tuple[int, np.ndarray]]:
-    length = max(1, BLOCK_BYTES // fields.frame_bytes)
     for sample in part.samples:
-        for start in range(part.frames.start, part.frames.stop, length):
-            yield start, frames.window(sample, start, min(length, part.frames.stop - start)).numpy()
+        for block in blocks(part.frames, fields.frame_bytes):
+            yield block.start, frames.window(sample, block.start, len(block)).numpy()
 
 
 def _mean(kind: str, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    if kind == "dayofyear":
-        sums, counts = _over_window(sums), _over_window(counts)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
+    found = np.empty(sums.shape, np.float32)
+    for row in range(sums.shape[2]):  # running sums of all rows at once would take their size several times
+        total, count = sums[:, :, row], counts[:, :, row]
+        if kind == "dayofyear":
+            total, count = _over_window(total), _over_window(count)
+        found[:, :, row] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return found
 
 
 def _over_window(daily: np.ndarray) -> np.ndarray:

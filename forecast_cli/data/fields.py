@@ -1,7 +1,7 @@
 """Opening NetCDF and HDF5 files as labelled, lazy fields with a known meaning of every dimension."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.data import selecting
-from forecast_cli.data.files import expand, open_place
+from forecast_cli.data.files import Opened, bound_caches, expand, open_place
 from forecast_cli.data.grid import axis_of, kind_of, without_repeated_longitude
 from forecast_cli.data.joining import bounds_of, gather, in_order, place_of
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles
@@ -37,6 +37,7 @@ class Fields:
     dataset: the chosen variables only, each with dimensions ([sample,] time, [y,] x), plus the coordinates.
     squeezed: names of the dimensions of length 1 that were dropped.
     source, places: the files, for messages and one by one. notes: what a reader should know, a line each.
+    copies: places to read in the place of these and of files that inputs come from.
     masked: missing values are left out; else they are an error. mask: where the cells in use are, (height, width).
     """
 
@@ -51,6 +52,7 @@ class Fields:
     notes: tuple[str, ...] = ()
     masked: bool = False
     mask: np.ndarray | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_trajectories(self) -> bool:
@@ -133,6 +135,7 @@ def open_fields(
     select: Mapping[str, str] | None = None,
     time_as_steps: bool = False,
     static: bool = False,
+    copies: Mapping[str, str] | None = None,
 ) -> Fields:
     """Open files as one set of fields, lazily.
 
@@ -142,11 +145,13 @@ def open_fields(
     select: dimension to "value" or "start:stop".
     time_as_steps: number the frames 0, 1, 2, ... whatever the file says of times.
     static: take fields without time as a single frame.
+    copies: places to read in the place of others (`staging.stage`), which all that is told and recorded names.
     Raises DataError, in one line that names file, place and remedy.
     """
     places = expand(files)
     source = place_of(places)
-    opened = [open_place(place, time_as_steps=time_as_steps) for place in places]
+    copies = copies or {}
+    opened = _opened([copies.get(place, place) for place in places], len(variables), time_as_steps)
     notes = tuple(f"{place}: {note}" for file, place in zip(opened, places, strict=True) for note in file.notes)
     dataset, names, told = gather(opened, places, tuple(variables), dims or {}, select or {}, static=static)
     notes += told
@@ -163,7 +168,20 @@ def open_fields(
     roles, squeezed = find_roles(dataset, names, dims or {}, source)
     chosen = {key: value for key, value in (select or {}).items() if key in squeezed}
     reading = Reading(dict(dims or {}), chosen, time_as_steps)
-    return _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading, tuple(places), notes)
+    found = _fields(dataset.squeeze(squeezed), names, roles, squeezed, source, reading, tuple(places), notes)
+    return replace(found, copies=copies)
+
+
+def _opened(places: Sequence[str], variables: int, time_as_steps: bool) -> list[Opened]:
+    """The files, with caches for all variables of all files together; 0 variables are those of the first file."""
+    bound_caches(len(places) * max(1, variables))
+    first = open_place(places[0], time_as_steps=time_as_steps)
+    found = len(first.dataset.data_vars)
+    if not variables and found > 1:
+        first.dataset.close()
+        bound_caches(len(places) * found)
+        first = open_place(places[0], time_as_steps=time_as_steps)
+    return [first, *(open_place(place, time_as_steps=time_as_steps) for place in places[1:])]
 
 
 def _fields(

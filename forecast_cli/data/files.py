@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import cftime
 import h5py
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -37,6 +38,11 @@ def expand(files: Iterable[str]) -> list[str]:
     return places
 
 
+def bound_caches(arrays: int) -> None:
+    """Let the NetCDF library keep 64 MiB of unpacked chunks for all arrays of files that are opened from now on, not for each."""
+    netCDF4.set_chunk_cache(max(2**20, 2**26 // max(1, arrays)))
+
+
 class Opened(NamedTuple):
     """The dataset of a file, the one variable that the place itself names, and what a reader of the file should know."""
 
@@ -50,7 +56,7 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
 
     time_as_steps: leave the times undecoded. Raises DataError where the file is no whole file of a known format.
     """
-    path, group = _split_place(place)
+    path, group = split_place(place)
     if path.is_dir():
         return Opened(_zarr(path, time_as_steps))
     try:
@@ -163,10 +169,10 @@ def _by_calendar(dataset: xr.Dataset) -> xr.Dataset:
 
 def path_of(place: str) -> Path:
     """The file or store of a place."""
-    return _split_place(place)[0]
+    return split_place(place)[0]
 
 
-def _split_place(place: str) -> tuple[Path, str]:
+def split_place(place: str) -> tuple[Path, str]:
     """'file.h5:/group/dataset' as file and inner path."""
     before, colon, inside = place.rpartition(":/")
     return (Path(before), inside.strip("/")) if colon and Path(before).is_file() else (Path(place), "")

@@ -17,6 +17,7 @@ from forecast_cli.data.cycles import Cycles, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.grid import is_latitude, is_longitude
+from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import coordinate_of, nearest, role_of
 from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
 from forecast_cli.errors import ConfigError, DataError
@@ -91,15 +92,16 @@ def _clocks(kind: str, times: TimeAxis) -> dict[str, Callable[[int, range], np.n
         raise ConfigError(
             f"data.calendar_features = {kind}: the times of the data are plain numbers, without a calendar."
         )
-
-    def value(turn: Callable[[np.ndarray], np.ndarray], _: int, frames: range) -> np.ndarray:
-        shares = np.array([_SHARES[kind](date) for date in dates_of(times.at(frames))])
-        return turn(2 * np.pi * shares).reshape(-1, 1, 1)
-
     return {
-        f"sine of the {_CYCLES[kind]}": partial(value, np.sin),
-        f"cosine of the {_CYCLES[kind]}": partial(value, np.cos),
+        f"sine of the {_CYCLES[kind]}": partial(_hand, np.sin, kind, times),
+        f"cosine of the {_CYCLES[kind]}": partial(_hand, np.cos, kind, times),
     }
+
+
+def _hand(turn: Callable[[np.ndarray], np.ndarray], kind: str, times: TimeAxis, _: int, frames: range) -> np.ndarray:
+    """Where the hand of a clock stands at some frames, along one axis."""
+    shares = np.array([_SHARES[kind](date) for date in dates_of(times.at(frames))])
+    return turn(2 * np.pi * shares).reshape(-1, 1, 1)
 
 
 def _share_of_day(date: Any) -> float:
@@ -273,7 +275,10 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     """The variable that NAME or FILE:variable means, joined along time where it lies in several files."""
     file, _, name = reference.rpartition(":")
     places = expand([file]) if file else list(fields.places)
-    datasets = [open_place(place, time_as_steps=fields.reading.time_as_steps).dataset for place in places]
+    datasets = [
+        open_place(fields.copies.get(place, place), time_as_steps=fields.reading.time_as_steps).dataset
+        for place in places
+    ]
     holding = [(dataset, place) for dataset, place in zip(datasets, places, strict=True) if name in dataset.variables]
     if not holding:
         listed = [str(known) for known in datasets[0].variables]
@@ -284,7 +289,18 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
     if len(variables) == 1 or fields.roles.time not in variables[0].dims:
         return variables[0], holding[0][1]
     ordered = sorted(variables, key=lambda variable: variable[fields.roles.time].values[0])
-    return xr.concat(ordered, fields.roles.time), holding[0][1]
+    time = fields.roles.time
+    coords = {key: value for key, value in ordered[0].coords.items() if time not in value.dims}
+    if time in ordered[0].coords:
+        coords[time] = xr.concat([variable[time] for variable in ordered], time)
+    whole = joined([variable.variable for variable in ordered], time)
+    return xr.DataArray(whole, coords, name=name), holding[0][1]
+
+
+def files_of(config: DataConfig) -> list[str]:
+    """The files beside the data that static fields, forcing and mask come from."""
+    references = (*config.static, *config.forcing, config.mask.partition("=")[0])
+    return expand(files) if (files := [file for text in references if (file := text.rpartition(":")[0])]) else []
 
 
 def masked(fields: Fields, config: DataConfig) -> Fields:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.data.files import Opened
+from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest, role_by_attributes, role_of
 from forecast_cli.errors import DataError
 
@@ -137,7 +138,6 @@ def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
     """
     if len(datasets) == 1:
         return datasets[0]
-    chunked = [dataset.chunk({}) for dataset in datasets]
     times = [coordinate_of(dataset, roles.time, "time") for dataset in datasets]
     same = all(
         dataset.sizes[roles.time] == datasets[0].sizes[roles.time]
@@ -147,16 +147,14 @@ def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
     along = roles.sample or ("sample" if same else roles.time)
     if along == roles.time and all(time is not None and time.size for time in times):
         order = sorted(range(len(times)), key=lambda i: times[i].values.min())  # type: ignore[union-attr]
-        chunked = [chunked[i] for i in order]
+        datasets = [datasets[i] for i in order]
     try:
-        return xr.concat(
-            chunked,
-            along,
-            data_vars="minimal" if along in datasets[0].dims else "all",
-            coords="minimal",
-            compat="override",
-            join="exact",
-        )
+        fields = {
+            name: joined([dataset[name].variable for dataset in datasets], along) for name in datasets[0].data_vars
+        }
+        around = [dataset.drop_vars(list(fields)) for dataset in datasets]
+        whole = xr.concat(around, along, coords="minimal", compat="override", join="exact")
+        return whole.assign(fields)
     except ValueError as error:
         raise DataError(
             f"{source}: the files do not fit together along '{along}' ({str(error).splitlines()[0]})."

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.inputs import Inputs
-from forecast_cli.data.windows import Frames, Part
+from forecast_cli.data.windows import Frames, Part, blocks
 from forecast_cli.errors import DataError
-
-BLOCK_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,10 @@ def statistics(fields: Fields, part: Part, frames: Frames, *, pointwise: bool = 
     """
     count, mean, squares, changes, pairs = (torch.zeros(fields.domain.shape, dtype=torch.float64) for _ in range(5))
     lower, upper = (torch.full((len(fields.names),), sign * torch.inf, dtype=torch.float64) for sign in (1, -1))
-    block = max(2, BLOCK_BYTES // fields.frame_bytes)
     for sample in part.samples:
         previous = None
-        for start in range(part.frames.start, part.frames.stop, block):
-            values = frames.window(sample, start, min(block, part.frames.stop - start)).double()
+        for block in blocks(part.frames, fields.frame_bytes):
+            values = frames.window(sample, block.start, len(block)).double()
             # Chan et al. (1983): merging means and squared deviations loses no digits to large means.
             present = ~values.isnan()
             here = present.sum(dim=0)
@@ -59,7 +56,7 @@ def statistics(fields: Fields, part: Part, frames: Frames, *, pointwise: bool = 
             change = (values if previous is None else torch.cat([previous, values])).diff(dim=0)
             changes += (change**2).nansum(dim=0)
             pairs += (~change.isnan()).sum(dim=0)
-            previous = values[-1:]
+            previous = values[-1:].clone()  # a view would keep the block
             lower = torch.minimum(lower, torch.where(present, values, torch.inf).amin(dim=(0, 2, 3)))
             upper = torch.maximum(upper, torch.where(present, values, -torch.inf).amax(dim=(0, 2, 3)))
 
@@ -110,20 +107,19 @@ def input_statistics(inputs: Inputs, part: Part) -> dict[str, Tensor]:
     if inputs.static:
         found |= _named("static", inputs, (inputs.static_fields(sample)[None] for sample in part.samples))
     if inputs.forcing:
-        block = max(1, BLOCK_BYTES // inputs.forcing_bytes)
-        blocks = (
-            inputs.forcing_frames(sample, start, min(start + block, part.frames.stop))
+        forcing = (
+            inputs.forcing_frames(sample, block.start, block.stop)
             for sample in part.samples
-            for start in range(part.frames.start, part.frames.stop, block)
+            for block in blocks(part.frames, inputs.forcing_bytes)
         )
-        found |= _named("forcing", inputs, blocks)
+        found |= _named("forcing", inputs, forcing)
     return found
 
 
-def _named(kind: str, inputs: Inputs, blocks: Iterator[np.ndarray]) -> dict[str, Tensor]:
+def _named(kind: str, inputs: Inputs, parts: Iterator[np.ndarray]) -> dict[str, Tensor]:
     """The two buffers of one kind, from blocks (time, k, height | 1, width | 1)."""
     count, total, squares, origin = 0, np.zeros(1), np.zeros(1), np.zeros(0)
-    for block in blocks:
+    for block in parts:
         values = block.swapaxes(0, 1).reshape(block.shape[1], -1).astype(np.float64)
         # Deviations from a typical value keep the digits that large means would cost.
         origin = origin if origin.size else values.mean(axis=1)

@@ -14,6 +14,8 @@ from forecast_cli.data.fields import Fields
 from forecast_cli.data.times import bounds
 from forecast_cli.errors import ConfigError, DataError
 
+BLOCK_BYTES = 2**24
+"""What is read at once where a record is passed through; decoding it and summing it up take some times as much."""
 DEFAULT_SPLIT: dict[str, tuple[float | str, ...]] = {"time": (0.7, 0.15, 0.15), "sample": (0.9, 0.1, 0.0)}
 
 
@@ -114,16 +116,31 @@ Read = Callable[[int, int, int], np.ndarray]
 """(sample, start, stop) to frames start..stop-1, (time, channel, height, width)."""
 
 
+def blocks(frames: range, frame_bytes: int) -> list[range]:
+    """Frames in consecutive pieces of BLOCK_BYTES at most, and one frame at least."""
+    length = max(1, BLOCK_BYTES // frame_bytes)
+    return [frames[start : start + length] for start in range(0, len(frames), length)]
+
+
 class HeldFrames:
     """Frames held in memory once; a window is a view."""
 
     def __init__(self, read: Read, parts: Sequence[Part]) -> None:
         samples, span = extent(parts)
         self.first = span.start
-        self.held = {sample: torch.from_numpy(read(sample, span.start, span.stop)) for sample in samples}
+        self.held = {sample: _held(read, sample, span) for sample in samples}
 
     def window(self, sample: int, start: int, length: int) -> Tensor:
         return self.held[sample][start - self.first : start - self.first + length]
+
+
+def _held(read: Read, sample: int, span: range) -> Tensor:
+    """Frames of a sample, read block by block: decoding them at once would take their size several times."""
+    frame = read(sample, span.start, span.start + 1)
+    held = np.empty((len(span), *frame.shape[1:]), np.float32)
+    for block in blocks(span, frame.nbytes):
+        held[block.start - span.start : block.stop - span.start] = read(sample, block.start, block.stop)
+    return torch.from_numpy(held)
 
 
 class ReadFrames:
@@ -211,16 +228,32 @@ class Windows:
         sample, position = divmod(index, len(self._starts))
         return self.part.samples[sample], self._starts[position]
 
+    def places(self, indices: Iterable[int], epoch: int = 0) -> list[tuple[int, int]]:
+        """Sample and first frame of some windows."""
+        return [self.place(int(index), epoch) for index in indices]
+
     def batch(self, indices: Iterable[int], epoch: int = 0) -> Batch:
         """Some windows of an epoch, with the static fields and the forcing that belong to them."""
-        places = [self.place(int(index), epoch) for index in indices]
-        frames, forcing = (
-            None if source is None else torch.stack([source.window(*place, self.length) for place in places])
-            for source in (self.frames, self.forcing)
+        places = self.places(indices, epoch)
+        sources = (self.frames, self.forcing) if self.forcing else (self.frames,)
+        return self.beside(
+            places, *(torch.stack([source.window(*place, self.length) for place in places]) for source in sources)
         )
-        assert frames is not None
+
+    def beside(
+        self,
+        places: Sequence[tuple[int, int]],
+        frames: Tensor | np.ndarray,
+        forcing: Tensor | np.ndarray | None = None,
+    ) -> Batch:
+        """The batch of windows at some places whose frames and forcing have been read."""
         static = None if self.static is None else torch.stack([self.static(sample) for sample, _ in places])
-        return Batch(frames, static, forcing)
+        return Batch(torch.as_tensor(frames), static, None if forcing is None else torch.as_tensor(forcing))
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """What reads frames, and forcing if there is any; nothing where they are held in memory."""
+        return tuple(source.read for source in (self.frames, self.forcing) if isinstance(source, ReadFrames))
 
 
 def order(count: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -47,14 +47,15 @@ class Climatology:
             raise ConfigError(
                 f"{option} needs the climatology that `forecast rollout` writes; {forecast.path} has {' and '.join(there) or 'none'}."
             )
-        self.cycle = cycle
-        self.values = forecast.read(name, {})
+        self.forecast, self.name, self.cycle = forecast, name, cycle
 
     def at(self, times: np.ndarray) -> np.ndarray:
         """(start, lead) of valid times to (start, lead, *grid)."""
         if not self.cycle:
-            return np.broadcast_to(self.values, (*times.shape, *self.values.shape))
-        found: np.ndarray = self.values[positions(times, self.cycle)]
+            values = self.forecast.read(self.name, {})
+            return np.broadcast_to(values, (*times.shape, *values.shape))
+        needed, places = np.unique(positions(times, self.cycle), return_inverse=True)
+        found: np.ndarray = self.forecast.read(self.name, {self.cycle: needed.tolist()})[places.reshape(times.shape)]
         return found
 
 

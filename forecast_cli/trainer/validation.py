@@ -1,6 +1,7 @@
 """How well a model does on windows: sums over all of them, whatever the batches and however many ranks share the work."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import NamedTuple
 
 import torch
@@ -44,18 +45,20 @@ def skill(
     exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
     sums = torch.zeros(2, context + horizon - 1, device=device, dtype=exact)
     closed_loop = torch.zeros(2, variables, device=device, dtype=exact)
-    for batch in prepared.batches(windows, [mine[start : start + size] for start in range(0, len(mine), size)], epoch):
-        batch = batch.to(device)
-        with computing_in(config.training.precision, device):
-            forecast = model(batch.frames[:, :context], horizon, static=batch.static, forcing=batch.forcing)
-        truth = model.blank(batch.frames)
-        sums += torch.stack(
-            squared_errors(torch.cat([forecast.fitted, forecast.fields], dim=1), truth[:, 1:], model.scale)
-        )
-        errors = (forecast.fields - truth[:, context:]).to(exact)
-        closed_loop[0] += errors.square().nansum(dim=(0, 1, 3, 4))
-        closed_loop[1] += (~errors.isnan()).sum(dim=(0, 1, 3, 4))
-        between()
+    choices = [mine[start : start + size] for start in range(0, len(mine), size)]
+    with closing(prepared.batches(windows, choices, epoch)) as batches:
+        for batch in batches:
+            batch = batch.to(device)
+            with computing_in(config.training.precision, device):
+                forecast = model(batch.frames[:, :context], horizon, static=batch.static, forcing=batch.forcing)
+            truth = model.blank(batch.frames)
+            sums += torch.stack(
+                squared_errors(torch.cat([forecast.fitted, forecast.fields], dim=1), truth[:, 1:], model.scale)
+            )
+            errors = (forecast.fields - truth[:, context:]).to(exact)
+            closed_loop[0] += errors.square().nansum(dim=(0, 1, 3, 4))
+            closed_loop[1] += (~errors.isnan()).sum(dim=(0, 1, 3, 4))
+            between()
     squares, counts = ranks.total(sums.cpu())
     weights = loss_weights(context, horizon, config.training.closed_loop_weight, torch.device("cpu"))
     rmse: Tensor = torch.sqrt(torch.div(*ranks.total(closed_loop.cpu())))

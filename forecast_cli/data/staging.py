@@ -1,0 +1,105 @@
+"""Copies of input files on a disk that is near, such as a node's own: made once, for all processes that ask."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from forecast_cli.data.files import split_place
+from forecast_cli.data.output import writing
+from forecast_cli.errors import DataError, OutputError
+
+
+class _Part(NamedTuple):
+    """A file, or one of those that make a Zarr store: its name inside, its size, and when it was changed."""
+
+    name: str
+    size: int
+    changed: int
+
+
+def stage(places: Iterable[str], folder: Path, tell: Callable[[str], None] = lambda _: None) -> dict[str, str]:
+    """Copy files and Zarr stores into `folder`; each place with that of its copy, as `files.open_place` takes both.
+
+    A copy stands under a key made of the original's path, sizes and times, once it is whole: what is there already is not
+    copied again, and a changed file is. Processes that ask at once wait for the first. tell: is given a line before copying.
+    Raises DataError for what cannot be read, and OutputError where the room is too little, before anything is copied.
+    """
+    inside = {place: split_place(place) for place in places}
+    parts = {path: _parts(path) for path, _ in inside.values()}
+    copies = {path: folder / _key(path, found) / path.name for path, found in parts.items()}
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        missing = [path for path in parts if not _is_whole(copies[path], parts[path])]
+        needed = sum(part.size for path in missing for part in parts[path])
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise OutputError(
+                f"{folder}: --stage-to needs {needed / 2**30:.3g} GiB here, and {free / 2**30:.3g} are free. "
+                "Nothing was copied. Choose another folder, or read the files where they lie."
+            )
+        if missing:
+            tell(f"copying {len(missing)} of {len(parts)} files to {folder}, {needed / 2**30:.3g} GiB")
+        for path in missing:
+            _copy(path, copies[path])
+    return {
+        place: f"{copies[path]}:/{group}" if group else str(copies[path]) for place, (path, group) in inside.items()
+    }
+
+
+def _parts(path: Path) -> list[_Part]:
+    try:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        found = [(str(file.relative_to(path)), file.stat()) for file in files]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    return [_Part(name, status.st_size, status.st_mtime_ns) for name, status in found]
+
+
+def _key(path: Path, parts: list[_Part]) -> str:
+    return hashlib.sha256(repr((str(path.absolute()), [tuple(part) for part in parts])).encode()).hexdigest()[:16]
+
+
+def _is_whole(copy: Path, parts: list[_Part]) -> bool:
+    """Whether a copy is there, and nobody who cleans up has taken a part of it."""
+    return copy.exists() and [part[:2] for part in _parts(copy)] == [part[:2] for part in parts]
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copy a file or a store so that it has its name only when it is on the disk as a whole."""
+    partial = copy.parent.with_suffix(".partial")
+    with writing(copy):
+        for remains in (partial, copy.parent):
+            shutil.rmtree(remains, ignore_errors=True)
+        try:
+            partial.mkdir()
+            if path.is_dir():
+                shutil.copytree(path, partial / path.name, copy_function=_copy_to_disk)
+            else:
+                _copy_to_disk(path, partial / path.name)
+            partial.rename(copy.parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _copy_to_disk(path: str | Path, copy: str | Path) -> None:
+    shutil.copyfile(path, copy)
+    with Path(copy).open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Inside, no other process of this machine is; the lock ends with its holder, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
