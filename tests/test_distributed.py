@@ -97,6 +97,8 @@ def test_a_signal_to_one_rank_stops_both_and_they_go_on_together(gappy, tmp_path
     assert sum(" start rank=0 " in line for line in lines) == 1
     assert " stop rank=0 reason=SIGUSR1 " in lines[-1]
     assert not any("rank=1" in line for line in lines)
+    assert "stopped (SIGUSR1) at epoch" in (tmp_path / "rank0.txt").read_text()
+    assert (tmp_path / "rank1.txt").read_text() == ""
     state = checkpoint.load_state(tmp_path / "run", "cpu")
     assert state["ranks"] == 2
     assert len(state["progress"]["losses"]) == 2

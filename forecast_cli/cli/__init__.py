@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from forecast_cli import __version__
 from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, talk, train
-from forecast_cli.errors import ForecastError
+from forecast_cli.errors import ForecastError, Stopped
 
 __all__ = ["app", "main"]
 
@@ -42,7 +42,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ForecastError as error:
-            talk.complain(str(error))
+            if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
+                talk.complain(str(error))
             raise typer.Exit(error.exit_code) from error
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):

@@ -102,11 +102,10 @@ class Trainer:
             raise ConfigError(
                 "training.optimizer = lbfgs takes all windows at once: start it without torchrun or srun."
             )
-        self.learner: Callable[..., Any] = (
-            DistributedDataParallel(self.model, broadcast_buffers=False)
-            if ranks.size > 1 and parameters
-            else self.model
-        )
+        self.learner: Callable[..., Any] = self.model
+        if ranks.size > 1 and parameters:
+            self.learner = DistributedDataParallel(self.model)
+            self.learner.broadcast_buffers = False  # they do not change; the argument of this name is deprecated
         self.progress = Progress()
         self.summing = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self.stop: Callable[[], str | None] = lambda: None
