@@ -29,9 +29,17 @@ _warnings = logging.getLogger("py.warnings")
 
 def event_of(record: logging.LogRecord) -> tuple[str, Mapping[str, Any]]:
     """The name of a logged event, and what belongs to it."""
-    if isinstance(record.args, Mapping):
+    ours = record.name.startswith(("forecast_cli", _warnings.name))
+    if ours and isinstance(record.args, Mapping):
         return record.msg, record.args
-    return "message", {"logger": record.name, "text": record.getMessage()}
+    try:
+        text = record.getMessage()
+    except (
+        TypeError,
+        ValueError,
+    ):  # arguments that do not fit are the library's mistake, not a failure of the training
+        text = str(record.msg)
+    return "message", {"logger": record.name, "text": text}
 
 
 def pairs(values: Mapping[str, Any]) -> str:

@@ -136,11 +136,14 @@ def test_what_libraries_warn_of_is_logged(tmp_path):
         warnings.warn("two\nlines", RuntimeWarning, stacklevel=1)
         logging.getLogger("some.library").warning("%d of them", 3)
         logging.getLogger("some.library").info("not this")
-    first, second = (parsed(line) for line in (tmp_path / "log").read_text().splitlines())
+        logging.getLogger("some.library").warning("%(many)d of them", {"many": 4})
+        logging.getLogger("some.library").warning("%d of them", "many")
+    first, *others = (parsed(line) for line in (tmp_path / "log").read_text().splitlines())
     assert first[1:3] == ("WARNING", "warning")
     assert (first[3]["category"], first[3]["text"]) == ("RuntimeWarning", "two\nlines")
     assert Path(__file__).name in first[3]["where"]
-    assert second[2:] == ("message", {"logger": "some.library", "text": "3 of them"})
+    assert {other[2] for other in others} == {"message"}
+    assert [other[3]["text"] for other in others] == ["3 of them", "4 of them", "%d of them"]
 
 
 def test_other_ranks_log_their_errors_alone_with_their_rank(tmp_path):
