@@ -13,8 +13,8 @@ from forecast_cli.cli import app
 
 DOCS = Path(__file__).parents[1] / "docs"
 SCRIPTS = sorted((DOCS / "hpc").iterdir())
-BEING_MERGED = {"train": {"--stage-to"}, "rollout": {"--resume"}}
-"""Options of branches that are not here yet."""
+BEING_MERGED = {"train": {"--stage-to"}}
+"""Options of a branch that is not here yet."""
 COMMAND = re.compile(r"(?:\bforecast|-m forecast_cli) ((?:[^\n|&;]|\|\|)*)")
 
 

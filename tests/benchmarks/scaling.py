@@ -8,6 +8,7 @@ python tests/benchmarks/scaling.py estimate            # the model, for 8, 64 an
 import csv
 import math
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -25,7 +26,9 @@ from ranks import run
 from forecast_cli.distributed import joined
 
 WINDOWS, FRAMES, SIDE = 32, 15, 32
-NETWORKS = {"small": "3x32", "large": "4x96"}
+HIDDEN = "3x32"
+SHORT, LONGER = 2, 6
+"""Epochs, and how many more."""
 SETTINGS = [(1, 8), (1, 4), (2, 4)]
 """Ranks, and windows of each."""
 SIZES = (10**4, 10**5, 10**6, 10**7)
@@ -42,7 +45,7 @@ NCCL_HOP, GLOO_HOP = 10e-6, 30e-6
 def show(name: str, found: list[float]) -> None:
     """Median and range, in milliseconds."""
     values = [1000 * value for value in found]
-    print(f"{name:<40} {statistics.median(values):9.3g} ms ({min(values):.3g} to {max(values):.3g}), n = {len(values)}")
+    print(f"{name:<42} {statistics.median(values):9.3g} ms ({min(values):.3g} to {max(values):.3g}), n = {len(values)}")
 
 
 def exchanges() -> None:
@@ -69,31 +72,38 @@ def exchanges() -> None:
             show(name, found)
 
 
-def seconds_a_step(data: Path, ranks: int, windows: int, hidden: str, folder: Path) -> list[float]:
-    """Of each epoch but the first."""
-    out = folder / "run"
-    line = ["train", data, "-o", out, "--hidden", hidden, "--context", 10, "--horizon", 5, "--epochs", 4, "--overwrite"]
-    codes, said = run([*line, "--batch-size", windows, "--split", "1.0,0,0"], ranks, folder)
+def trained(data: Path, ranks: int, windows: int, epochs: int, folder: Path) -> tuple[list[float], float]:
+    """Seconds a step of each epoch but the first; processor seconds of all ranks from start to end."""
+    out, before = folder / "run", resource.getrusage(resource.RUSAGE_CHILDREN)
+    line = ["train", data, "-o", out, "--hidden", HIDDEN, "--context", 10, "--horizon", 5, "--epochs", epochs]
+    codes, said = run([*line, "--batch-size", windows, "--split", "1.0,0,0", "--overwrite"], ranks, folder)
     assert set(codes) == {0}, said
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     steps = WINDOWS // (ranks * windows)
-    return [float(row["seconds"]) / steps for row in csv.DictReader((out / "metrics.csv").open())][1:]
+    walls = [float(row["seconds"]) / steps for row in csv.DictReader((out / "metrics.csv").open())][1:]
+    return walls, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def train(rounds: int) -> None:
+    """Wall and processor time of a step; the latter from the difference of a long and a short training."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shape = (WINDOWS, FRAMES, SIDE, SIDE)
         values = np.random.default_rng(0).standard_normal(shape).astype("f4")
         data = folder / "noise.nc"
         xr.Dataset({"u": (("sample", "time", "y", "x"), values)}, {"time": np.arange(FRAMES)}).to_netcdf(data)
-        for size, hidden in NETWORKS.items():
-            found: dict[tuple[int, int], list[float]] = {setting: [] for setting in SETTINGS}
-            for _ in range(rounds):
-                for setting in SETTINGS:
-                    found[setting] += seconds_a_step(data, *setting, hidden, folder)
-            for (ranks, windows), times in found.items():
-                show(f"{size} ({hidden}), {ranks} rank(s) of {windows} windows", times)
+        walls: dict[tuple[int, int], list[float]] = {setting: [] for setting in SETTINGS}
+        work: dict[tuple[int, int], list[float]] = {setting: [] for setting in SETTINGS}
+        for _ in range(rounds):
+            for setting in SETTINGS:
+                found, long = trained(data, *setting, SHORT + LONGER, folder)
+                _, short = trained(data, *setting, SHORT, folder)
+                walls[setting] += found
+                work[setting].append((long - short) / (LONGER * WINDOWS / setting[1]))
             print(f"load {os.getloadavg()[0]:.1f}", flush=True)
+        for ranks, windows in SETTINGS:
+            show(f"{ranks} rank(s) of {windows} windows, step", walls[ranks, windows])
+            show(f"{ranks} rank(s) of {windows} windows, work of a rank", work[ranks, windows])
 
 
 def step_on(ranks: int, alone: float, parameters: float) -> float:
