@@ -8,7 +8,8 @@
     climatology.nc      mean cycles of the training part
     closures.nc         what a finite volume network has learned: functions and numbers
     metrics.csv         one row an epoch
-    train.log           what happened when
+    train.log           what happened when, one line an event
+    environment.json    what each session of the training ran on
 
 Every file is replaced atomically, so that a run directory is whole at any instant.
 """
@@ -41,13 +42,14 @@ from forecast_cli.models import ForecastModel, build_model
 FORMAT = 3
 LARGEST_HEADER = 10**8
 """Bytes; safetensors takes no larger one either."""
-WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY, CLOSURES = (
+WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, ENVIRONMENT, CLIMATOLOGY, CLOSURES = (
     "model.safetensors",
     "model.json",
     "last.ckpt",
     "config.toml",
     "metrics.csv",
     "train.log",
+    "environment.json",
     "climatology.nc",
     "closures.nc",
 )

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from forecast_cli.errors import ForecastError, PeerError
+from forecast_cli.launch import placed
 
 Value = TypeVar("Value")
 
@@ -82,7 +83,7 @@ class Ranks:
         if error:
             raise error
         if found[1]:
-            raise PeerError(f"rank {self.rank}: ended, for the reason that rank 0 gives.")
+            raise PeerError("ended, for the reason that rank 0 gives.")
         return cast(Value, found[0])
 
     def wait(self) -> None:
@@ -96,19 +97,24 @@ ALONE = Ranks()
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """This process among those that `torchrun` or `srun` has started with it; alone where neither has."""
-    placed = _placed()
-    if placed is None:
+    place = placed()
+    if place is None:
         yield ALONE
         return
-    rank, size, local = placed
     on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
     if on_gpu:
-        torch.cuda.set_device(local % torch.cuda.device_count())
-    with together():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", rank=rank, world_size=size)
-        group = dist.new_group(backend="gloo")
+        torch.cuda.set_device(place.local % torch.cuda.device_count())
+    os.environ |= {"MASTER_ADDR": place.address, "MASTER_PORT": str(place.port)}
     try:
-        yield Ranks(rank, size, local, group)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", rank=place.rank, world_size=place.size)
+        group = dist.new_group(backend="gloo")
+    except (RuntimeError, ValueError) as error:
+        raise PeerError(
+            f"the {place.size} ranks did not meet at {place.address}:{place.port} ({str(error).splitlines()[0]}). "
+            "Were all started? MASTER_ADDR and MASTER_PORT choose another place."
+        ) from error
+    try:
+        yield Ranks(place.rank, place.size, place.local, group)
     finally:
         dist.destroy_process_group()
 
@@ -121,28 +127,4 @@ def together() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         if not re.search("gloo|nccl|connect|peer|timed? ?out|socket|store", str(error), re.IGNORECASE):
             raise
-        raise PeerError(
-            f"rank {os.environ.get('RANK', '?')}: lost another rank ({str(error).splitlines()[0]})."
-        ) from error
-
-
-def _placed() -> tuple[int, int, int] | None:
-    """Rank, number of ranks and rank on this machine, from the environment of torchrun or of a step of SLURM."""
-    told = os.environ
-    if "RANK" in told and "WORLD_SIZE" in told:
-        return int(told["RANK"]), int(told["WORLD_SIZE"]), int(told.get("LOCAL_RANK", 0))
-    size = int(told.get("SLURM_STEP_NUM_TASKS", 1))
-    if size == 1:
-        return None
-    told.setdefault("MASTER_ADDR", first_host(told.get("SLURM_STEP_NODELIST", "localhost")))
-    told.setdefault("MASTER_PORT", str(20000 + int(told.get("SLURM_JOB_ID", 0)) % 20000))
-    told["RANK"] = told["SLURM_PROCID"]
-    return int(told["SLURM_PROCID"]), size, int(told.get("SLURM_LOCALID", 0))
-
-
-def first_host(hosts: str) -> str:
-    """The first machine of a list as SLURM writes it: node[03-05,09],login is node03."""
-    match = re.match(r"([^,\[]*)(?:\[([^\]]*)\]([^,]*))?", hosts)
-    assert match is not None
-    before, numbers, after = match.groups(default="")
-    return before + re.split("[-,]", numbers)[0] + after
+        raise PeerError(f"lost another rank ({str(error).splitlines()[0]}).") from error

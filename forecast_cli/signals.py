@@ -12,22 +12,35 @@ from forecast_cli.errors import ConfigError
 VARIABLE = "FORECAST_STOP_SIGNALS"
 """Environment variable with the names of the signals that ask for a stop."""
 USUAL = "SIGINT,SIGTERM,SIGUSR1"
+ONE_REQUEST = 2.0
+"""Seconds in which a further signal repeats the first: the batch system signals every process, and torchrun passes its own on."""
 
 
 @contextmanager
-def stop_at_signals(*, deadline: float | None = None) -> Iterator[Callable[[], bool]]:
-    """Inside, a signal only raises a flag, as does the deadline (of time.monotonic); a second signal ends the process at once."""
-    flagged: list[int] = []
+def stop_at_signals(*, deadline: float | None = None) -> Iterator[Callable[[], str | None]]:
+    """Inside, a signal only raises a flag, as does the deadline (of time.monotonic); a later signal ends the process at once.
+
+    What is yielded says what asks for the end, if anything does: the name of the signal, or "time limit".
+    """
+    first: list[tuple[int, float]] = []
 
     def handler(number: int, _: FrameType | None) -> None:
-        if flagged:
+        if not first:
+            first.append((number, time.monotonic()))
+        elif time.monotonic() - first[0][1] > ONE_REQUEST:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        flagged.append(number)
 
-    before = {number: signal.signal(number, handler) for number in _signals()}
+    def asked() -> str | None:
+        if first:
+            return signal.Signals(first[0][0]).name
+        return "time limit" if deadline is not None and time.monotonic() >= deadline else None
+
+    before = {}
     try:
-        yield lambda: bool(flagged) or (deadline is not None and time.monotonic() >= deadline)
+        for number in _signals():
+            before[number] = signal.signal(number, handler)
+        yield asked
     finally:
         for number, old in before.items():
             signal.signal(number, old)
@@ -36,6 +49,9 @@ def stop_at_signals(*, deadline: float | None = None) -> Iterator[Callable[[], b
 def _signals() -> list[signal.Signals]:
     names = os.environ.get(VARIABLE, USUAL).split(",")
     try:
-        return [signal.Signals["SIG" + name.strip().upper().removeprefix("SIG")] for name in names]
+        numbers = [signal.Signals["SIG" + name.strip().upper().removeprefix("SIG")] for name in names]
     except KeyError as error:
         raise ConfigError(f"{VARIABLE}: no signal {error}. Give names such as {USUAL}.") from error
+    if never := {signal.SIGKILL, signal.SIGSTOP} & set(numbers):
+        raise ConfigError(f"{VARIABLE}: {never.pop().name} cannot be caught. Give names such as {USUAL}.")
+    return numbers

@@ -142,11 +142,11 @@ def test_the_command_prints_rows_a_table_and_a_picture(forecast, tmp_path):
     assert (tmp_path / "b.png").stat().st_size > 5000
     table = forecast("benchmark", "scan", *small)
     assert table.exit_code == 0, table.output
-    assert "minconvlstm" in table.stdout
+    assert "minconvlstm" in table.stderr
     beside = forecast("benchmark", "activations", *small[2:], "--model", "sugar-nelu", "--plot", tmp_path / "a.png")
     assert beside.exit_code == 0, beside.output
-    assert "over floor" in beside.stdout
-    assert "kept MiB" in beside.stdout
+    assert "over floor" in beside.stderr
+    assert "kept MiB" in beside.stderr
 
 
 @pytest.mark.parametrize(

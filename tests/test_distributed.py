@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -14,7 +15,9 @@ from safetensors.torch import load_file
 from forecast_cli import checkpoint, trainer
 from forecast_cli.config import load_config
 from forecast_cli.data.fields import open_fields
-from forecast_cli.distributed import ALONE, Ranks, first_host
+from forecast_cli.distributed import ALONE, Ranks, joined
+from forecast_cli.errors import PeerError
+from forecast_cli.launch import first_host, placed
 
 # Sums of gradients in another order, over some ten steps of an optimizer that divides by their size.
 ROUNDING = {"rtol": 2e-4, "atol": 2e-5}
@@ -90,6 +93,12 @@ def test_a_signal_to_one_rank_stops_both_and_they_go_on_together(gappy, tmp_path
     wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 2)
     os.kill(started[1].pid, signal.SIGUSR1)
     assert [process.wait(timeout=60) for process in started] == [75, 75]
+    lines = (tmp_path / "run" / "train.log").read_text().splitlines()
+    assert sum(" start rank=0 " in line for line in lines) == 1
+    assert " stop rank=0 reason=SIGUSR1 " in lines[-1]
+    assert not any("rank=1" in line for line in lines)
+    assert "stopped (SIGUSR1) at epoch" in (tmp_path / "rank0.txt").read_text()
+    assert (tmp_path / "rank1.txt").read_text() == ""
     state = checkpoint.load_state(tmp_path / "run", "cpu")
     assert state["ranks"] == 2
     assert len(state["progress"]["losses"]) == 2
@@ -109,7 +118,7 @@ def test_a_failure_of_one_rank_ends_both_and_is_told_once(series, tmp_path):
     codes, said = run(["train", series, *OPTIONS, "--epochs", 1, "-o", run_folder], 2, tmp_path)
     assert codes == [7, 9]
     assert "exists" in said[0]
-    assert "rank 0" in said[1]
+    assert said[1] == "forecast: rank 1: ended, for the reason that rank 0 gives.\n"
     assert all("Traceback" not in text for text in said)
 
 
@@ -141,7 +150,54 @@ def test_shares_are_disjoint_and_whole():
 
 @pytest.mark.parametrize(
     ("hosts", "first"),
-    [("node[03-05,09],login", "node03"), ("gpu7", "gpu7"), ("a1,a2", "a1"), ("n-[1,4]-ib", "n-1-ib"), ("x[12]", "x12")],
+    [
+        ("node[03-05,09],login", "node03"),
+        ("gpu7", "gpu7"),
+        ("a1,a2", "a1"),
+        ("n-[1,4]-ib", "n-1-ib"),
+        ("r[0-1]n[4-7],r2n0", "r0n4"),
+        ("x[12]", "x12"),
+    ],
 )
 def test_the_first_machine_of_a_list_of_slurm(hosts, first):
     assert first_host(hosts) == first
+
+
+def test_a_step_of_slurm_places_its_ranks_and_steps_side_by_side_do_not_meet(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    told = {"JOB_ID": 4711, "PROCID": 5, "LOCALID": 1, "STEP_NUM_TASKS": 8, "STEP_NODELIST": "gpu[03-04]", "STEP_ID": 0}
+    for name, value in told.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    first = placed()
+    assert first[:4] == (5, 8, 1, "gpu03")
+    monkeypatch.setenv("SLURM_STEP_ID", "1")
+    assert placed().port != first.port
+    assert all(1024 < place.port < 32768 for place in (first, placed()))
+
+
+def test_the_one_shell_of_an_interactive_step_has_no_other_ranks(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    for name, value in {"STEP_NUM_TASKS": "8", "STEP_ID": str(0xFFFFFFFA), "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert placed() is None
+
+
+def test_an_environment_that_does_not_say_which_rank_is_one_line(monkeypatch, forecast, series):
+    monkeypatch.setenv("RANK", "first")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = forecast("info", series)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "LOCAL_RANK" in result.stderr
+
+
+def test_ranks_that_do_not_meet_say_where_they_tried(monkeypatch):
+    """As where another process holds the port: here the first rank cannot listen on it."""
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        told = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": taken.getsockname()[1]}
+        for name, value in told.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(PeerError, match=r"the 2 ranks did not meet at localhost:\d+"), joined():
+            pass

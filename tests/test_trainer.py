@@ -127,6 +127,7 @@ def test_the_run_directory_holds_what_the_documentation_says(series_run):
         "last.ckpt",
         "metrics.csv",
         "train.log",
+        "environment.json",
     }
 
 

@@ -4,14 +4,15 @@ Nothing heavy is imported before a command runs, so that `forecast --help` answe
 """
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from forecast_cli import __version__
-from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, train
-from forecast_cli.errors import ForecastError
+from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, talk, train
+from forecast_cli.errors import ForecastError, Stopped
 
 __all__ = ["app", "main"]
 
@@ -41,19 +42,30 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ForecastError as error:
-            typer.echo(f"forecast: {error}", err=True)
+            if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
+                talk.complain(str(error))
             raise typer.Exit(error.exit_code) from error
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
-            typer.echo(f"forecast: out of memory. {LESS_MEMORY}", err=True)
+            talk.complain(f"out of memory. {LESS_MEMORY}")
             raise typer.Exit(OUT_OF_MEMORY) from error
         except KeyboardInterrupt as error:
-            typer.echo("forecast: interrupted; nothing was written under a final name.", err=True)
+            talk.complain("interrupted; nothing was written under a final name.")
             raise typer.Exit(130) from error
 
 
-app = typer.Typer(
+class _App(typer.Typer):
+    """Every command has the options for how much it says."""
+
+    def command(  # type: ignore[override]
+        self, name: str, **options: Any
+    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        register = super().command(name, **options)
+        return lambda function: register(talk.with_talk(function))
+
+
+app = _App(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -71,10 +83,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
+    context: typer.Context,
+    _wanted: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-) -> None: ...
+    quiet: talk.Quiet = False,
+    verbose: talk.Verbose = False,
+    progress_every: talk.Every = None,
+) -> None:
+    context.with_resource(talk.talking(quiet, verbose, progress_every))
 
 
 app.command("info")(info.info)
@@ -84,7 +101,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("invert-topography")(invert_topography.invert_topography)
 app.command("plot")(plot.plot)
 app.command("benchmark")(benchmark.benchmark)
-simulations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Simulate a data set to train on.")
+simulations = _App(no_args_is_help=True, rich_markup_mode="markdown", help="Simulate a data set to train on.")
 simulations.command("navier-stokes")(simulate.navier_stokes)
 for _problem in simulate.HELP:
     _command = simulate.shallow_water if _problem == "shallow-water" else simulate.of_problem(_problem)

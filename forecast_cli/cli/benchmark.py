@@ -1,11 +1,12 @@
 """forecast benchmark"""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forecast_cli.cli import shared
+from forecast_cli.cli import shared, talk
 from forecast_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _numbers(text: str | None, option: str) -> list[int]:
 
 
 def _print(rows: list["Row"]) -> None:
-    """A table on stdout, each row beside the slowest of its kind; a column that says nothing is left out."""
+    """A table, each row beside the slowest of its kind; a column that says nothing is left out."""
     from rich.console import Console
     from rich.table import Table
 
@@ -130,7 +131,7 @@ def _print(rows: list["Row"]) -> None:
         table.add_column(name, justify="left" if name in ("model", "scan") else "right")
     for texts in zip(*told.values(), strict=True):
         table.add_row(*texts)
-    Console(width=None if Console().is_terminal else 160, soft_wrap=True).print(table)
+    Console(stderr=True, quiet=talk.now.quiet, width=None if sys.stderr.isatty() else 160, soft_wrap=True).print(table)
 
 
 def _figure(value: float | None) -> str:

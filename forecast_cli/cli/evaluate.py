@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forecast_cli.cli import shared
+from forecast_cli.cli import shared, talk
 from forecast_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _print_table(scores: "xr.Dataset") -> None:
     """A table for each metric, variable and region at up to SHOWN lead times, spread evenly, and how it came about."""
     from rich.console import Console
 
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+    console = Console(stderr=True, quiet=talk.now.quiet, width=None if sys.stderr.isatty() else 120)
     for region in scores["region"].values.tolist() if "region" in scores.dims else [None]:
         part = scores if region is None else scores.sel(region=region)
         for metric in scores["metric"].values.tolist():

@@ -63,10 +63,10 @@ def _print(told: dict[str, Any], place: str, as_json: bool) -> None:
     if as_json:
         shared.print_json({"source": place} | told)
         return
-    typer.echo(place)
+    shared.say(place)
     for name, text in told.items():
         if text:
-            typer.echo(f"  {name:<11}{text}")
+            shared.say(f"  {name:<11}{text}")
 
 
 def _axis(axis: dict[str, Any]) -> str:

@@ -131,12 +131,10 @@ def invert_topography(
         shared.dtype_of(dtype),
         resolve_device(device),
     )
-    with stop_at_signals() as signalled, _told() as reporter:
-
-        def stop() -> bool:
-            return signalled() or (deadline is not None and time.monotonic() > deadline)
-
-        outcome = invert(inversion, output, overwrite=overwrite, resume=resume, reporter=reporter, stop=stop)
+    with stop_at_signals(deadline=deadline) as asked, _told() as reporter:
+        outcome = invert(
+            inversion, output, overwrite=overwrite, resume=resume, reporter=reporter, stop=lambda: asked() is not None
+        )
     _tell(output, outcome, json_)
 
 

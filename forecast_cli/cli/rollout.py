@@ -102,7 +102,7 @@ def rollout(
         steps = fields.times.steps_in(lead_time)
     steps = steps or (max(1, fields.frames - context) if fields.is_trajectories else trained.horizon)
     starts = choose_starts(saved, fields, context=context, steps=steps, init_times=init_time or (), every=init_every)
-    with shared.progress_line("forecasting", "frames") as progress, stop_at_signals() as signalled:
+    with shared.progress_line("forecasting", "frames") as progress, stop_at_signals(deadline=deadline) as asked:
         notes = roll_out(
             saved,
             fields,
@@ -115,7 +115,7 @@ def rollout(
             batch_size=batch_size,
             overwrite=overwrite,
             resume=resume,
-            stop=lambda: signalled() or (deadline is not None and time.monotonic() > deadline),
+            stop=lambda: asked() is not None,
             progress=progress,
         )
     for text in notes:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forecast_cli.cli import talk
+from forecast_cli.cli.talk import say
 from forecast_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,20 +100,17 @@ def note(fields: "Fields") -> None:
         say(f"note: {text}")
 
 
-def say(text: str) -> None:
-    """A line for people: stderr, so that stdout belongs to --json."""
-    typer.echo(text, err=True)
-
-
 def print_json(content: Any) -> None:
-    typer.echo(json.dumps(content))
+    """The one thing that goes to stdout, once for all ranks."""
+    if talk.is_first():
+        typer.echo(json.dumps(content))
 
 
 @contextmanager
 def progress_line(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """Report (done, in all[, what is done[, in what unit]]) with time left: a bar on a terminal, else a plain line every 30 seconds."""
+    """Report (done, in all[, what is done[, in what unit]]) with time left: a bar on a terminal, else a plain line now and then."""
     started = last = time.monotonic()
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not talk.now.quiet:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -134,7 +133,7 @@ def progress_line(what: str, unit: str) -> Iterator[Callable[..., None]]:
     def plain(done: int, total: int, doing: str = what, counted: str = unit) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last > 30:
+        if now - last >= talk.now.every:
             last = now
             left = (now - started) / max(done, 1) * (total - done)
             say(f"{doing}: {done} of {total} {counted}, {duration(left)} left")

@@ -1,7 +1,6 @@
 """forecast train"""
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +77,10 @@ def train(
     report_activations: Annotated[
         bool, typer.Option("--report-activations", help="Tell at the end which units are dead in the best model.")
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write the curves for TensorBoard too, in the run's folder tensorboard."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     json_: shared.Json = False,
 ) -> None:
@@ -143,11 +146,14 @@ def train(
     from forecast_cli import trainer
     from forecast_cli.checkpoint import learned_numbers
     from forecast_cli.distributed import joined
+    from forecast_cli.trainer.tensorboard import require_tensorboard
 
     deadline = started + shared.seconds_of(time_limit, "--time-limit") if time_limit else None
     cadence = _cadence(checkpoint_every)
+    if tensorboard:
+        require_tensorboard()
 
-    with joined() as ranks, _Reporter(run_config.training.epochs, talks=ranks.is_first) as reporter:
+    with joined() as ranks, _Reporter(run_config.training.epochs) as reporter:
         progress = trainer.train(
             run_config,
             fields,
@@ -160,6 +166,7 @@ def train(
             overwrite=overwrite,
             cadence=cadence,
             deadline=deadline,
+            tensorboard=tensorboard,
             ranks=ranks,
         )
         if not ranks.is_first:
@@ -248,14 +255,14 @@ def _print_plan(config: "RunConfig", fields: "Fields", device: "torch.device", a
 class _Reporter:
     """Epoch by epoch: a bar with rate and time left on a terminal, and one plain line an epoch."""
 
-    def __init__(self, epochs: int, *, talks: bool = True) -> None:
-        self.epochs, self.talks = epochs, talks
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
         self.done_before: int | None = None
         self.steps = 0
         self.started = time.monotonic()
 
     def __enter__(self) -> "_Reporter":
-        self._line = shared.progress_line("training", "steps") if self.talks else nullcontext(lambda *_: None)
+        self._line = shared.progress_line("training", "steps")
         self._update = self._line.__enter__()
         return self
 
@@ -269,8 +276,6 @@ class _Reporter:
         self._update(epoch * steps + done, self.epochs * steps)
 
     def epoch(self, row: dict[str, float]) -> None:
-        if not self.talks:
-            return
         parts = [f"epoch {row['epoch']}/{self.epochs}", f"training {row['training_loss']:.4g}"]
         if "validation_loss" in row:
             parts.append(f"validation {row['validation_loss']:.4g}" + (" (best)" if row["best"] else ""))

@@ -103,5 +103,5 @@ def _chosen(tensor: Tensor) -> str:
         name = "triton" if tensor.is_cuda and has_triton() else "fused"
     if name not in _announced:
         _announced.add(name)
-        _log.info("scan backend: %s", name)
+        _log.info("scan", {"backend": name})
     return name

@@ -2,8 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -14,11 +13,14 @@ from forecast_cli.data.climatology import save_cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.distributed import ALONE, Ranks
 from forecast_cli.errors import CheckpointError, OutputError
+from forecast_cli.logs import RunLog, logging_to
 from forecast_cli.planning import prepare
 from forecast_cli.signals import stop_at_signals
+from forecast_cli.trainer.environment import add_session
 from forecast_cli.trainer.loop import NEVER, Cadence, Reporter, Trainer
 from forecast_cli.trainer.optimizer import make_optimizer
 from forecast_cli.trainer.progress import Progress
+from forecast_cli.trainer.tensorboard import TensorBoard
 
 __all__ = ["Cadence", "Progress", "Reporter", "Trainer", "make_optimizer", "prepare", "train"]
 
@@ -38,32 +40,47 @@ def train(
     overwrite: bool = False,
     cadence: Cadence = NEVER,
     deadline: float | None = None,
+    tensorboard: bool = False,
     ranks: Ranks = ALONE,
 ) -> Progress:
     """Train a model and leave it in the directory `run`.
 
     resume: "never" refuses a directory that holds a run, "auto" goes on with one or starts, "must" goes on with one.
-    deadline: when to stop, of time.monotonic. Raises ForecastError subclasses; see `Trainer.run_to_end` and `Trainer.restore`.
+    deadline: when to stop, of time.monotonic. tensorboard: write events for TensorBoard too.
+    Raises ForecastError subclasses; see `Trainer.run_to_end` and `Trainer.restore`.
     """
-    resuming = ranks.decided(lambda: _claim(run, resume=resume, overwrite=overwrite))
-    trainer = Trainer(prepare(config, fields, init_from=init_from), run, device, ranks)
-    trainer.rehearse()
-    if resuming:
-        trainer.restore(allow_change=allow_change)
-    with _logging_to(ranks.decided(lambda: _begin(trainer, overwrite=overwrite and not resuming))):
-        _log.info(
-            "%s %s: forecast_cli %s, torch %s, device %s, ranks %d, windows a step %d, data %s",
-            "resuming" if resuming else "starting",
-            config.model.name,
-            __version__,
-            torch.__version__,
-            device,
-            ranks.size,
-            trainer.prepared.batch_size * config.training.accumulate * ranks.size,
-            fields.source,
-        )
+    log = RunLog(ranks.rank if ranks.size > 1 else None)
+    with logging_to(log), ExitStack() as opened:
+        resuming = ranks.decided(lambda: _claim(run, resume=resume, overwrite=overwrite))
+        trainer = Trainer(prepare(config, fields, init_from=init_from), run, device, ranks)
+        trainer.rehearse()
+        if resuming:
+            trainer.restore(allow_change=allow_change)
+        log.open(ranks.decided(lambda: _begin(trainer, overwrite=overwrite and not resuming)))
+        add_session(run, device, ranks)
+        if tensorboard and ranks.is_first:
+            reporter = opened.enter_context(TensorBoard(run, trainer.progress, reporter))
+        _log.info("resume" if resuming else "start", _described(trainer))
         with stop_at_signals(deadline=deadline) as stop:
             return trainer.run_to_end(reporter, stop, cadence)
+
+
+def _described(trainer: Trainer) -> dict[str, object]:
+    """What a session of training begins with."""
+    prepared, config, ranks = trainer.prepared, trainer.config, trainer.ranks
+    return {
+        "model": config.model.name,
+        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "data": prepared.fields.source,
+        "forecast_cli": __version__,
+        "device": trainer.device,
+        "ranks": ranks.size,
+        "windows_a_step": prepared.batch_size * config.training.accumulate * ranks.size,
+        "steps_an_epoch": prepared.steps_per_epoch(ranks.size),
+        "epochs": config.training.epochs,
+        "epochs_done": trainer.progress.epoch,
+        "steps_done": trainer.progress.position,
+    }
 
 
 def _claim(run: Path, *, resume: str, overwrite: bool) -> bool:
@@ -95,18 +112,3 @@ def _begin(trainer: Trainer, *, overwrite: bool) -> Path:
     if trainer.prepared.cycles:
         save_cycles(run / checkpoint.CLIMATOLOGY, trainer.prepared.cycles, trainer.prepared.fields)
     return run / checkpoint.LOG
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """What the package logs goes to a file."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    package = logging.getLogger("forecast_cli")
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        handler.close()

@@ -102,22 +102,21 @@ class Trainer:
             raise ConfigError(
                 "training.optimizer = lbfgs takes all windows at once: start it without torchrun or srun."
             )
-        self.learner: Callable[..., Any] = (
-            DistributedDataParallel(self.model, broadcast_buffers=False)
-            if ranks.size > 1 and parameters
-            else self.model
-        )
+        self.learner: Callable[..., Any] = self.model
+        if ranks.size > 1 and parameters:
+            self.learner = DistributedDataParallel(self.model)
+            self.learner.broadcast_buffers = False  # they do not change; the argument of this name is deprecated
         self.progress = Progress()
         self.summing = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        self.stop: Callable[[], bool] = lambda: False
+        self.stop: Callable[[], str | None] = lambda: None
 
     @property
     def best_model(self) -> ForecastModel:
         """The weights that are validated and saved: averaged ones if asked for."""
         return cast(ForecastModel, self.averaged.module) if self.averaged else self.model
 
-    def run_to_end(self, reporter: Reporter, stop: Callable[[], bool], cadence: Cadence = NEVER) -> Progress:
-        """Train what is left. Raises Stopped when `stop` says so and DivergedError at NaN; both leave a good checkpoint."""
+    def run_to_end(self, reporter: Reporter, stop: Callable[[], str | None], cadence: Cadence = NEVER) -> Progress:
+        """Train what is left. Raises Stopped when `stop` gives a reason, and DivergedError at NaN; both leave a good checkpoint."""
         self.stop = stop
         while self.progress.epoch < self.epochs and not self._out_of_patience:
             if self.model.fits:
@@ -130,7 +129,13 @@ class Trainer:
                 "no rollout over a whole window has stayed within the finite numbers: nothing was saved. "
                 "Train on shorter training.segments first, or on a shorter data.horizon."
             )
-        return self.progress
+        reason = "patience" if self._out_of_patience else "epochs"
+        progress = self.progress
+        _log.info(
+            "end",
+            {"reason": reason, "epochs": progress.epoch, "best_epoch": progress.best_epoch, "best": progress.best},
+        )
+        return progress
 
     @property
     def epochs(self) -> int:
@@ -164,7 +169,7 @@ class Trainer:
                 progress.windows_seen += len(indices)
                 due = cadence.steps > 0 and progress.position % cadence.steps == 0
                 stopping, overdue = self.ranks.any(
-                    self.stop(), 0 < cadence.seconds <= time.monotonic() - saved and self.ranks.is_first
+                    bool(self.stop()), 0 < cadence.seconds <= time.monotonic() - saved and self.ranks.is_first
                 )
                 if stopping or due or overdue or progress.position % CHECK_EVERY == 0 or progress.position == steps:
                     progress.losses = self.ranks.gathered(float(total))
@@ -186,11 +191,13 @@ class Trainer:
         return sum(losses) if self.ranks.is_first else 0.0
 
     def _save_and_stop(self) -> None:
-        """Leave a state to go on from, and end."""
+        """Leave a state to go on from, and end; no rank before it is written, for a launcher ends the others with the first."""
         self.save_state()
         progress, steps = self.progress, self.prepared.steps_per_epoch(self.ranks.size)
+        reason = next(filter(None, self.ranks.gathered(self.stop())))
+        _log.info("stop", {"reason": reason, "epochs_done": progress.epoch, "steps_done": progress.position})
         raise Stopped(
-            f"stopped at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto."
+            f"stopped ({reason}) at epoch {progress.epoch + 1}, step {progress.position} of {steps}. Go on with --resume auto."
         )
 
     def _steps(self) -> Generator[tuple[list[Piece], np.ndarray]]:
@@ -376,7 +383,7 @@ class Trainer:
             following = self.epochs
         progress.begin_epoch(following)
         self.save_state()
-        _log.info("epoch %s", " ".join(f"{key}={value:.6g}" for key, value in row.items()))
+        _log.info("epoch", row | {"best": improved})
         reporter.epoch(row | {"best": improved})
 
     @property
@@ -449,6 +456,7 @@ class Trainer:
 
     def _save_metrics(self) -> None:
         write_atomically(self.run / checkpoint.METRICS, self.progress.as_csv())
+        _log.info("checkpoint", {"epochs_done": self.progress.epoch, "steps_done": self.progress.position})
 
     def restore(self, *, allow_change: bool = False) -> None:
         """Go on from the training state in the run directory. Raises CheckpointError if it belongs to another run.
@@ -484,7 +492,7 @@ class Trainer:
                 f"{self.run / checkpoint.STATE}: does not fit this model ({str(error).splitlines()[0]})."
             ) from error
         if changes:
-            _log.warning("resuming in spite of changes: %s", "; ".join(changes))
+            _log.warning("changes", {"text": f"resuming in spite of changes: {'; '.join(changes)}"})
             self.progress.begin_epoch(self.progress.epoch)
         if self.ranks.is_first:
             self._save_metrics()  # the run may have ended between its state and them

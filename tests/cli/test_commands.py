@@ -390,7 +390,7 @@ def test_info_tells_what_was_understood(forecast, series):
 
 
 def test_info_for_people_says_the_same(forecast, trajectories):
-    text = done(forecast("info", trajectories)).stdout
+    text = done(forecast("info", trajectories)).stderr
     for part in (
         "u [m s-1], 0.00% missing",
         "6 along 'sample'",

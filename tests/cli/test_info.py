@@ -49,7 +49,7 @@ def test_what_made_a_file_is_told(kind, told, made, forecast):
     assert found["kind"] == kind
     assert {key: found[key][: len(words)] for key, words in told.items()} == told
     plain = forecast("info", made[kind])
-    assert all(words in plain.stdout for words in told.values())
+    assert all(words in plain.stderr for words in told.values())
 
 
 def test_weights_of_run_and_forecast_are_the_same(made, forecast):

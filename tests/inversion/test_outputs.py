@@ -193,7 +193,7 @@ def test_a_bed_of_no_iterations_is_drawn_and_described(forecast, invert, small_w
     assert (bed.depth == bed.depth_initial).all()
     assert forecast("plot", tmp_path / "bed.nc", "-o", tmp_path / "bed.png").exit_code == 0
     assert (tmp_path / "bed.png").stat().st_size > 20_000
-    assert "--resume auto" in forecast("info", tmp_path / "bed.nc").stdout
+    assert "--resume auto" in forecast("info", tmp_path / "bed.nc").stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "terminated"])
