@@ -6,7 +6,7 @@ memory (flags, sums, counts), and gradients go through torch's DistributedDataPa
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -57,6 +57,17 @@ class Ranks:
         with together():
             dist.all_gather_object(found, value, group=self.group)
         return found
+
+    def joined(self, tensor: Tensor, counts: Sequence[int]) -> Tensor:
+        """What all ranks have of a batch, one after the other: rank r has the first `counts[r]` rows of its own; on every rank."""
+        if self.size == 1:
+            return tensor
+        mine = tensor.new_zeros((max(counts), *tensor.shape[1:]), device="cpu")
+        mine[: len(tensor)] = tensor
+        parts = [torch.empty_like(mine) for _ in range(self.size)]
+        with together():
+            dist.all_gather(parts, mine, group=self.group)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)]).to(tensor.device)
 
     def any(self, *flags: bool) -> list[bool]:
         """Which of the flags any rank has raised."""

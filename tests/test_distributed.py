@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 
+import numpy as np
 import pytest
 import torch
 from files import write_series
@@ -201,3 +202,65 @@ def test_ranks_that_do_not_meet_say_where_they_tried(monkeypatch):
             monkeypatch.setenv(name, str(value))
         with pytest.raises(PeerError, match=r"the 2 ranks did not meet at localhost:\d+"), joined():
             pass
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_share_the_starts_of_a_rollout_and_of_its_evaluation(size, trajectories, trajectory_run, tmp_path):
+    """Five starts in batches of two a rank; of three ranks one has nothing to do in the end."""
+    import xarray as xr
+
+    made, scores = {}, {}
+    for count in (1, size):
+        path, score = tmp_path / f"{count}.nc", tmp_path / f"scores{count}.nc"
+        command = [
+            "rollout",
+            trajectory_run,
+            "--data",
+            trajectories,
+            "--select",
+            "sample=0:5",
+            "--steps",
+            9,
+            "--batch-size",
+            2,
+        ]
+        codes, said = run([*command, "-o", path], count, tmp_path)
+        assert codes == [0] * count, said
+        assert [bool(text) for text in said] == [True, *[False] * (count - 1)]
+        made[count] = xr.load_dataset(path)
+        codes, said = run(
+            ["evaluate", path, "--truth", trajectories, "--baseline", "persistence", "-o", score], count, tmp_path
+        )
+        assert codes == [0] * count, said
+        scores[count] = xr.load_dataset(score)
+    xr.testing.assert_allclose(made[size].u, made[1].u, rtol=1e-5)
+    xr.testing.assert_allclose(scores[size].score, scores[1].score, rtol=1e-5)
+
+
+def test_a_rollout_on_two_ranks_is_stopped_and_resumed_to_the_bit(trajectories, trajectory_run, tmp_path):
+    import xarray as xr
+
+    command = [
+        "rollout",
+        trajectory_run,
+        "--data",
+        trajectories,
+        "--select",
+        "sample=0:5",
+        "--context",
+        4,
+        "--batch-size",
+        2,
+    ]
+    command += ["--steps", 4000, "--init-time", "2.0", "--resume", "auto"]
+    whole, stopped = tmp_path / "whole.nc", tmp_path / "stopped.nc"
+    assert run([*command, "-o", whole], 2, tmp_path)[0] == [0, 0]
+    started = start([*command, "-o", stopped], 2, tmp_path)
+    partial = tmp_path / "stopped.nc.partial"
+    wait_for(partial.exists)
+    time.sleep(1.0)
+    os.kill(started[1].pid, signal.SIGTERM)
+    codes = [process.wait(timeout=120) for process in started]
+    assert codes in ([75, 75], [0, 0]), (tmp_path / "rank0.txt").read_text()
+    assert run([*command, "-o", stopped], 2, tmp_path)[0] == [0, 0]
+    assert np.array_equal(xr.load_dataset(whole).u, xr.load_dataset(stopped).u)

@@ -36,7 +36,7 @@ ALLOWED = {
         "distributed",
         "logs",
     },
-    "rollout": EVERYBODY | {"models", "data", "checkpoint"},
+    "rollout": EVERYBODY | {"models", "data", "checkpoint", "distributed"},
     "signals": {"errors"},
     "launch": {"errors"},
     "logs": {"errors"},

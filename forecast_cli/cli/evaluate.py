@@ -1,6 +1,8 @@
 """forecast evaluate"""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,8 +10,10 @@ import typer
 
 from forecast_cli.cli import shared, talk
 from forecast_cli.errors import ConfigError
+from forecast_cli.launch import placed
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
     from rich.table import Table
 
@@ -66,23 +70,42 @@ def evaluate(
     if labels and len(labels) != len(forecast):
         raise ConfigError(f"--label: {len(labels)} names for {len(forecast)} forecasts.")
     files = [open_forecast(path, labels[i] if labels else None) for i, path in enumerate(forecast)]
-    scores = evaluation.evaluate(
-        files,
-        truth,
-        metrics=shared.names(metric) or ("rmse",),
-        baselines=shared.names(baseline) or (),
-        regions=region or (),
-        climatology=climatology,
-        bootstrap=evaluation.Bootstrap(bootstrap, block, seed) if bootstrap is not None else None,
-        spectra=spectra,
-        dims=shared.dims_of(dims),
-        select=shared.assignments(select, "--select"),
-    )
+    with _sharing() as (share, total):
+        scores = evaluation.evaluate(
+            files,
+            truth,
+            share=share,
+            total=total,
+            metrics=shared.names(metric) or ("rmse",),
+            baselines=shared.names(baseline) or (),
+            regions=region or (),
+            climatology=climatology,
+            bootstrap=evaluation.Bootstrap(bootstrap, block, seed) if bootstrap is not None else None,
+            spectra=spectra,
+            dims=shared.dims_of(dims),
+            select=shared.assignments(select, "--select"),
+        )
+    if share.start:
+        return  # the first rank writes and tells
     if output:
         write_dataset(scores, output, overwrite=overwrite)
     _print_table(scores)
     if json_:
         shared.print_json(evaluation.as_json(scores))
+
+
+@contextmanager
+def _sharing() -> "Iterator[tuple[slice, Callable[[np.ndarray], np.ndarray]]]":
+    """Which blocks this rank evaluates, and the sum of an array over all ranks; alone, no torch is loaded."""
+    if placed() is None:
+        yield slice(None), lambda part: part
+        return
+    import torch
+
+    from forecast_cli.distributed import joined
+
+    with joined() as ranks:
+        yield ranks.share, lambda part: ranks.total(torch.from_numpy(part)).numpy()
 
 
 def _print_table(scores: "xr.Dataset") -> None:

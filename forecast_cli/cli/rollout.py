@@ -66,6 +66,7 @@ def rollout(
     from forecast_cli.data.fields import open_fields
     from forecast_cli.data.output import refuse_overwrite
     from forecast_cli.devices import resolve_device
+    from forecast_cli.distributed import joined
     from forecast_cli.rollout import choose_starts, require_fit, roll_out
     from forecast_cli.signals import stop_at_signals
 
@@ -102,7 +103,11 @@ def rollout(
         steps = fields.times.steps_in(lead_time)
     steps = steps or (max(1, fields.frames - context) if fields.is_trajectories else trained.horizon)
     starts = choose_starts(saved, fields, context=context, steps=steps, init_times=init_time or (), every=init_every)
-    with shared.progress_line("forecasting", "frames") as progress, stop_at_signals(deadline=deadline) as asked:
+    with (
+        joined() as ranks,
+        shared.progress_line("forecasting", "frames") as progress,
+        stop_at_signals(deadline=deadline) as asked,
+    ):
         notes = roll_out(
             saved,
             fields,
@@ -116,8 +121,11 @@ def rollout(
             overwrite=overwrite,
             resume=resume,
             stop=lambda: asked() is not None,
-            progress=progress,
+            progress=progress if ranks.is_first else None,
+            ranks=ranks,
         )
+    if not ranks.is_first:
+        return
     for text in notes:
         shared.say(f"note: {text}")
     count = f"{len(starts)} forecast{'s' if len(starts) != 1 else ''}"

@@ -5,7 +5,7 @@ cell as its weight on latitude-longitude grids.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,12 +58,15 @@ def evaluate(
     spectra: bool = False,
     dims: Mapping[str, str] | None = None,
     select: Mapping[str, str] | None = None,
+    share: slice = slice(None),
+    total: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> xr.Dataset:
     """Scores of the forecasts, and of baselines at the same starts: score(model, metric, variable, lead_time[, region]).
 
     truth_files, dims, select: as `open_truth` takes them. baselines: as `baselines.baseline` takes them.
     regions: as `regions.cells_of` takes them; "all" comes first. climatology: what the anomalies of acc depart from,
-    "mean" or a cycle. bootstrap adds intervals and differences from the first forecast, spectra the power spectra.
+    "mean" or a cycle. share, total: which blocks of starts are for this process, and the sum of an array over all processes.
+    bootstrap adds intervals and differences from the first forecast, spectra the power spectra.
     Raises ConfigError for unknown names, DataError where truth and forecast do not overlap.
     """
     _require_known(metrics)
@@ -76,7 +79,8 @@ def evaluate(
     forecasts = shared(forecasts)
     names, weights = _weights(regions, truth)
     grid = rings(truth) if spectra else None
-    found = _sums(forecasts, truth, known, metrics, weights, "" if climatology == "mean" else climatology, grid)
+    found = _sums(forecasts, truth, known, metrics, weights, "" if climatology == "mean" else climatology, grid, share)
+    found = _Sums(*(None if part is None else total(part) for part in (found.terms, found.pairs, found.power)))  # type: ignore[arg-type]
     if not found.pairs[: len(forecasts)].any():
         raise DataError(f"{truth.source}: has no value where the forecast has one: the truth is missing everywhere.")
     scores = {"score": _score(metrics, found.terms.sum(axis=-1))}
@@ -135,8 +139,9 @@ def _sums(
     weights: np.ndarray,
     cycle: str,
     grid: Rings | None,
+    share: slice,
 ) -> _Sums:
-    """The terms of every start, in one pass over blocks of starts and lead times."""
+    """The terms of every start of a share of the blocks of starts and lead times, in one pass over them; 0 elsewhere."""
     first = forecasts[0]
     alignment, times = align(first, truth), first.valid_times
     starts, leads = alignment.valid.shape
@@ -149,7 +154,7 @@ def _sums(
         climatologies = {
             b: Climatology(first, name, b.cycle, f"--baseline {b.name}") for b in baselines if not b.repeats
         }
-        for rows, ahead in _blocks(starts, leads, weights.shape[1]):
+        for rows, ahead in list(_blocks(starts, leads, weights.shape[1]))[share]:
             here, when = alignment.only(rows, ahead), times[rows, ahead]
             shape = (*when.shape, -1)
             true = truth_frames(truth, name, here.sample, here.valid)

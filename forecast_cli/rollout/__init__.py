@@ -1,7 +1,8 @@
 """Closed-loop forecasts from a trained model, written as they are computed."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,14 @@ from forecast_cli.data.inputs import Inputs, masked, open_inputs
 from forecast_cli.data.naming import names_of
 from forecast_cli.data.output import Writer, refuse_overwrite
 from forecast_cli.data.resumable import Growing, growing, is_finished
+from forecast_cli.distributed import ALONE, Ranks
 from forecast_cli.errors import DivergedError, Stopped
 from forecast_cli.models import ForecastModel, State
 from forecast_cli.rollout.fit import require_fit, require_inputs
 from forecast_cli.rollout.identity import identity_of
 from forecast_cli.rollout.layout import chunk_steps, lay_out
 from forecast_cli.rollout.reached import Reached
+from forecast_cli.rollout.sharing import Elsewhere, Share, opened
 from forecast_cli.rollout.standing import Standing
 from forecast_cli.rollout.starts import Start, choose_starts, first_unseen
 
@@ -91,8 +94,11 @@ def roll_out(
     resume: str = "never",
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[str]:
     """Forecast from every start and write the result to `path`, block by block; returns what the user should know, a line each.
+
+    Ranks share the starts of each batch, which is `batch_size` on each of them; the first one writes.
 
     naming: "cf" or "weatherbench2". told: where mask, static fields and forcing are, None for where the run says.
     resume: "never" begins, "auto" goes on with what was begun or begins, "must" goes on; a result that is there is then enough.
@@ -106,27 +112,29 @@ def roll_out(
     inputs = open_inputs(told, fields, saved.cycles)
     require_inputs(saved, inputs)
     names = names_of(naming, fields)
-    batch_size = min(batch_size, len(starts))
+    batch_size = min(batch_size * ranks.size, len(starts))
     block = _block(fields, steps, batch_size)
     plan = {"context": context, "steps": steps, "batch_size": batch_size, "block": block}
     identity = identity_of(saved, fields, inputs, told, starts, naming=naming, **plan)
-    if is_finished(path, identity) and resume != "never":
+    if ranks.decided(lambda: _is_there(path, identity, resume=resume, overwrite=overwrite)):
         return [f"{path} is complete already."]
-    refuse_overwrite(path, overwrite)
     device, reached = saved.model.mean.device, Reached(saved.model)
 
     def laid_out(file: Writer) -> None:
         lay_out(file, saved, fields, starts, context=context, steps=steps, chunk=chunk_steps(fields, block))
 
-    with growing(path, laid_out, names=names, identity=identity, resume=resume) as file:
+    def begin() -> AbstractContextManager[Growing]:
+        return growing(path, laid_out, names=names, identity=identity, resume=resume)
+
+    with opened(ranks, begin) as file:
         at, total, committed = Standing.found(file.before, reached, device), len(starts) * steps, time.monotonic()
-        for frames, rows, standing in _all_blocks(saved.model, fields, inputs, starts, at, **plan):
+        for frames, rows, standing in _all_blocks(saved.model, fields, inputs, starts, at, ranks=ranks, **plan):
             leads = slice(standing.lead - frames.shape[1], standing.lead)
             _require_finite(saved.model, frames, leads.start, steps, file)
             reached.look(frames)
             _write(file, fields, frames.cpu().numpy(), rows=rows, leads=leads)
             done = rows.start * steps + (rows.stop - rows.start) * standing.lead
-            stopped = done < total and stop()
+            (stopped,) = ranks.any(done < total and stop())
             if stopped or (done < total and time.monotonic() - committed > COMMIT_SECONDS):
                 file.commit(standing.commit(reached))
                 committed = time.monotonic()
@@ -142,6 +150,14 @@ def roll_out(
     return notes
 
 
+def _is_there(path: Path, identity: Mapping[str, Any], *, resume: str, overwrite: bool) -> bool:
+    """Whether the result is there and enough. Raises OutputError for what is there and may not be replaced."""
+    if is_finished(path, identity) and resume != "never":
+        return True
+    refuse_overwrite(path, overwrite)
+    return False
+
+
 def _all_blocks(
     model: ForecastModel,
     fields: Fields,
@@ -153,19 +169,24 @@ def _all_blocks(
     steps: int,
     batch_size: int,
     block: int,
+    ranks: Ranks,
 ) -> Iterator[tuple[Tensor, slice, Standing]]:
     """The frames of all forecasts from `at` on, block by block: with the positions of their starts, and where it then stands."""
     device = model.mean.device
     for first in range(at.first, len(starts), batch_size):
         batch = starts[first : first + batch_size]
-        known, given = at.last, _ahead(inputs, batch, context, device)
+        share = Share.of(len(batch), ranks)
+        mine, (known, state) = batch[share.rows], share.cut(at.last, at.state)
+        given = _ahead(inputs, mine, context, device)
         if known is None:
-            known = _context(fields, batch, context, device)
+            known = _context(fields, mine, context, device)
         else:
-            given |= {"state": at.state, "first": context + at.lead - 1}
+            given |= {"state": state, "first": context + at.lead - 1}
         lead = at.lead
-        for frames, last, state in forecast_blocks(model, known, steps - lead, block, **given):
+        for block_of_mine in forecast_blocks(model, known, steps - lead, block, **given):
+            frames, last = share.whole(block_of_mine.fields), share.whole(block_of_mine.last)
             lead += frames.shape[1]
+            state = tuple(share.whole(tensor) for tensor in block_of_mine.state)
             yield frames, slice(first, first + len(batch)), Standing(first, lead, last, state)
         at = Standing()
 
@@ -197,7 +218,7 @@ def _ahead(inputs: Inputs, starts: Sequence[Start], context: int, device: torch.
     }
 
 
-def _require_finite(model: ForecastModel, fields: Tensor, lead: int, steps: int, file: Growing) -> None:
+def _require_finite(model: ForecastModel, fields: Tensor, lead: int, steps: int, file: Growing | Elsewhere) -> None:
     """DivergedError, and no file, unless a block of the forecast, which begins after `lead` steps, has its values."""
     good = torch.isfinite(fields) | ~model.present if model.masked else torch.isfinite(fields)
     if not good.all():
@@ -208,7 +229,7 @@ def _require_finite(model: ForecastModel, fields: Tensor, lead: int, steps: int,
         )
 
 
-def _write(file: Growing, fields: Fields, values: np.ndarray, *, rows: slice, leads: slice) -> None:
+def _write(file: Growing | Elsewhere, fields: Fields, values: np.ndarray, *, rows: slice, leads: slice) -> None:
     grid = [fields.dataset.sizes[name] for name in fields.grid_dims]
     for channel, name in enumerate(fields.names):
         file.write(name, (rows, leads), values[:, :, channel].reshape(*values.shape[:2], *grid))
