@@ -10,8 +10,10 @@ from forecast_cli.errors import ConfigError
 from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, State
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
 from forecast_cli.models.described import completed
+from forecast_cli.models.distana import PredictionKernel
 from forecast_cli.models.finn import FiniteVolumeNetwork
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
+from forecast_cli.models.phydnet import PhyDNet
 from forecast_cli.models.recurrent import RecurrentForecaster
 
 __all__ = ["MODELS", "RECURRENT", "Forecast", "ForecastModel", "LearnedFunction", "State", "build_model", "completed"]
@@ -22,8 +24,10 @@ RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "minconvexplstm": partial(RecurrentForecaster, cell=MinConvExpLSTMCell),
     "convlstm": partial(RecurrentForecaster, cell=ConvLSTMCell),
     "convgru": partial(RecurrentForecaster, cell=ConvGRUCell),
+    "distana": partial(RecurrentForecaster, cell=PredictionKernel),
+    "phydnet": PhyDNet,
 }
-"""Convolutional recurrent networks: one stack, of which only the cell differs."""
+"""Recurrent networks on the grid: one stack, of which only the cell differs; `phydnet` has another cell beside it."""
 MODELS = {**RECURRENT, "finn": FiniteVolumeNetwork}
 
 

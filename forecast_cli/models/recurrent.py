@@ -103,10 +103,15 @@ class RecurrentForecaster(GridForecaster):
         return tuple(cast(Block, block).cell.kernels() for block in self.blocks)
 
     def network(self, inputs: Tensor, state: State | None, kernels: tuple[Kernels, ...]) -> tuple[Tensor, State]:
-        features, after = over_frames(self.encoder, inputs), []
+        features, last = self.recur(over_frames(self.encoder, inputs), state, kernels)
+        return over_frames(self.decoder, features), last
+
+    def recur(self, features: Tensor, state: State | None, kernels: tuple[Kernels, ...]) -> tuple[Tensor, State]:
+        """From the encoded frames to those to be decoded, (batch, time, channel, rows, columns), and the blocks' last states."""
+        after: State = ()
         for number, (block, of_cell) in enumerate(zip(self.blocks, kernels, strict=True)):
             start = number * self.state_size
             before = None if state is None else state[start : start + self.state_size]
             features, last = block(features, before, of_cell)
             after += last
-        return over_frames(self.decoder, features), tuple(after)
+        return features, after
