@@ -20,7 +20,7 @@ from forecast_cli.models.convolution import Convolution, initial_like, over_fram
 from forecast_cli.models.recurrent import RecurrentForecaster
 
 ORDER = 2
-"""Of the highest derivatives. A derivative more lets the shortest waves grow by up to pi times as much a step."""
+"""Of the highest derivatives: the shortest waves of a grid feel each further order up to pi times as strongly."""
 
 
 def moment_matrix(rows: int, columns: int) -> Tensor:
@@ -65,14 +65,14 @@ class LinearPDE(Convolution):
         self.bias = None
         rows, columns = self.kernel_size
         moments = moment_matrix(rows, columns)
-        left, _, basis = torch.linalg.svd(moments)
-        self.register_buffer("stencils", torch.linalg.pinv(moments).mT.float(), persistent=False)
-        self.register_buffer("null", basis[len(left) :].float(), persistent=False)
+        # Saved with the weights: which basis it is, another machine's LAPACK may choose otherwise.
+        self.register_buffer("null", torch.linalg.svd(moments).Vh[len(moments) :].float())
+        self.register_buffer("stencils", torch.linalg.pinv(moments).mT.float())
         self.coefficients = nn.Parameter(torch.zeros(channels, channels, len(moments)))
         self.free = nn.Parameter(torch.zeros(channels, len(moments), len(self.null)))
 
     def derivatives(self) -> Tensor:
-        """The kernels (channel, operator, rows, columns)."""
+        """The kernels (channel, derivative, rows, columns)."""
         return (self.stencils + self.free @ self.null).unflatten(-1, self.kernel_size)
 
     def assembled(self) -> Tensor:
@@ -135,7 +135,7 @@ class PhyDNet(RecurrentForecaster):
         return self.physical.kernels(), *super().kernels()
 
     def recur(self, features: Tensor, state: State | None, kernels: tuple[Kernels, ...]) -> tuple[Tensor, State]:
-        first, before = kernels[0], None if state is None else state[:1]
-        physical, hidden = self.physical(features, before, first)
-        residual, last = super().recur(features, None if state is None else state[1:], kernels[1:])
+        before, of_blocks = (None, None) if state is None else (state[:1], state[1:])
+        physical, hidden = self.physical(features, before, kernels[0])
+        residual, last = super().recur(features, of_blocks, kernels[1:])
         return physical + residual, hidden + last
