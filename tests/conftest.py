@@ -8,6 +8,7 @@ import pytest
 import torch
 from files import write_series, write_trajectories
 from typer.testing import CliRunner, Result
+from weights import randomize
 
 from forecast_cli.config import RunConfig, load_config
 from forecast_cli.domain import Axis, Domain, TimeStep, Variable
@@ -63,9 +64,7 @@ def tiny_model(domain: Domain, tiny_config: Callable[..., RunConfig]) -> Callabl
     def make(name: str, **options: Any) -> ForecastModel:
         torch.manual_seed(1)
         model = build_model(tiny_config(name, **options), domain)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(0.4 * torch.randn_like(parameter))
+        randomize(model)
         shape = model.mean.shape
         model.set_statistics(
             mean=torch.full(shape, 1.5), scale=torch.full(shape, 2.0), change=torch.full_like(model.change, 0.3)

@@ -7,6 +7,7 @@ from files import describe_weights
 
 from forecast_cli import checkpoint
 from forecast_cli.errors import CheckpointError
+from forecast_cli.models import MODELS
 
 LOADERS = {"model.safetensors": checkpoint.load_model, "last.ckpt": lambda run: checkpoint.load_state(run, "cpu")}
 
@@ -19,12 +20,13 @@ def run(series_run, tmp_path):
     return shutil.copytree(series_run, tmp_path / "run")
 
 
-def test_a_saved_model_forecasts_as_the_one_that_was_saved(tiny_model, tiny_config, context, tmp_path):
-    model = tiny_model("minconvlstm")
-    checkpoint.save_model(tmp_path, model, tiny_config(), parts={}, epoch=3)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_saved_model_forecasts_as_the_one_that_was_saved(name, tiny_model, tiny_config, context, tmp_path):
+    model = tiny_model(name)
+    checkpoint.save_model(tmp_path, model, tiny_config(name), parts={}, epoch=3)
     saved = checkpoint.load_model(tmp_path)
     assert torch.equal(saved.model(context, 4).fields, model(context, 4).fields)
-    assert (saved.epoch, saved.domain, saved.config) == (3, model.domain, tiny_config())
+    assert (saved.epoch, saved.domain, saved.config) == (3, model.domain, tiny_config(name))
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 40, b"\xff" * 8 + b"{}", b'{"format": 1}'])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.testing import assert_close
+from weights import randomize
 
 from forecast_cli.errors import ConfigError
 from forecast_cli.models import MODELS, RECURRENT, build_model
@@ -145,9 +146,7 @@ def informed(request, tiny_config, domain) -> ForecastModel:
     """A model with a static field and two channels of forcing."""
     torch.manual_seed(1)
     model = build_model(tiny_config(request.param), replace(domain, static=("z",), forcing=("sun", "moon")))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.4 * torch.randn_like(parameter))
+    randomize(model)
     return model.eval()
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 from files import travelling_wave, write_series
+from weights import randomize
 
 from forecast_cli.models import RECURRENT, build_model
 from forecast_cli.models.base import ForecastModel, last_known
@@ -97,9 +98,7 @@ def masked_model(request, tiny_config, domain) -> ForecastModel:
     torch.manual_seed(0)
     model = build_model(tiny_config(request.param, data__nan="mask"), domain)
     model.set_statistics(present=torch.from_numpy(~LAND).expand(domain.shape))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.4 * torch.randn_like(parameter))
+    randomize(model)
     return model
 
 

@@ -80,6 +80,8 @@ VARIANTS = {
     "plain": {},
     "ema, noise and warm-up": {"training__ema": 0.9, "training__input_noise": 0.1, "training__warmup": 5},
     "plateau": {"training__schedule": "plateau", "training__patience": 2, "training__learning_rate": 0.05},
+    "distana": {"model__name": "distana"},
+    "phydnet": {"model__name": "phydnet"},
 }
 
 

@@ -25,8 +25,11 @@ SIZES = {
     "minconvexplstm": (40,) * 4,
     "convlstm": (25,) * 4,
     "convgru": (28,) * 4,
+    "distana": (48,) * 4,
+    "phydnet": (24,) * 4,
 }
-"""Channels of each layer in the papers' Navier-Stokes settings: 172,000 to 183,000 parameters. Horuz et al. (2025), arXiv 2508.03614."""
+"""Channels of each layer in the papers' Navier-Stokes settings: 172,000 to 183,000 parameters. Horuz et al. (2025), arXiv 2508.03614.
+distana and phydnet have as many."""
 STEPS = 16
 """Frames of a closed-loop forecast that are computed in one call."""
 PUBLISHED = "log_space"

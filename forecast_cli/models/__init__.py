@@ -11,8 +11,10 @@ from forecast_cli.models.activations import activation
 from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, Records, State
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
 from forecast_cli.models.described import completed
+from forecast_cli.models.distana import PredictionKernel
 from forecast_cli.models.finn import FiniteVolumeNetwork
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
+from forecast_cli.models.phydnet import PhyDNet
 from forecast_cli.models.recurrent import RecurrentForecaster
 from forecast_cli.models.var import VectorAutoregression
 
@@ -34,8 +36,10 @@ RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "minconvexplstm": partial(RecurrentForecaster, cell=MinConvExpLSTMCell),
     "convlstm": partial(RecurrentForecaster, cell=ConvLSTMCell),
     "convgru": partial(RecurrentForecaster, cell=ConvGRUCell),
+    "distana": partial(RecurrentForecaster, cell=PredictionKernel),
+    "phydnet": PhyDNet,
 }
-"""Convolutional recurrent networks: one stack, of which only the cell differs."""
+"""Recurrent networks on the grid: one stack, of which only the cell differs; `phydnet` has another cell beside it."""
 MODELS = {**RECURRENT, "finn": FiniteVolumeNetwork, "var": VectorAutoregression}
 
 

@@ -15,7 +15,7 @@ from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.convolution import Convolution, initial_like, over_frames
 
 
-class _GateConvolution(Convolution):
+class GateConvolution(Convolution):
     """A convolution of [input, hidden] whose two halves can be computed apart."""
 
     def __init__(
@@ -59,7 +59,7 @@ class ConvLSTMCell(Cell):
     ) -> None:
         super().__init__()
         self.hidden = hidden
-        self.convolution = _GateConvolution(channels, hidden, 4 * hidden, size=size, config=config, boundary=boundary)
+        self.convolution = GateConvolution(channels, hidden, 4 * hidden, size=size, config=config, boundary=boundary)
 
     def kernels(self) -> Kernels:
         return self.convolution.halves()
@@ -90,8 +90,8 @@ class ConvGRUCell(Cell):
     ) -> None:
         super().__init__()
         self.hidden = hidden
-        self.gates = _GateConvolution(channels, hidden, 2 * hidden, size=size, config=config, boundary=boundary)
-        self.candidate = _GateConvolution(channels, hidden, hidden, size=size, config=config, boundary=boundary)
+        self.gates = GateConvolution(channels, hidden, 2 * hidden, size=size, config=config, boundary=boundary)
+        self.candidate = GateConvolution(channels, hidden, hidden, size=size, config=config, boundary=boundary)
 
     def kernels(self) -> Kernels:
         return *self.gates.halves(), *self.candidate.halves()

@@ -10,15 +10,15 @@ it in parallel over time, the classical ones loop inside. Source: Horuz et al. (
 
 from typing import Protocol, cast
 
-import torch
 from torch import Tensor, nn
 
 from forecast_cli.config import ModelConfig, RunConfig
 from forecast_cli.domain import Boundary, Domain
 from forecast_cli.models.activations import activation
-from forecast_cli.models.base import Forecast, ForecastModel, State, filled, last_known
+from forecast_cli.models.base import State
 from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.convolution import norm, over_frames
+from forecast_cli.models.grid_forecaster import GridForecaster
 from forecast_cli.models.patches import PatchDecoder, PatchEncoder
 from forecast_cli.models.space_norm import SpaceNorm
 
@@ -77,31 +77,19 @@ class Block(nn.Module):
         return mixed
 
 
-class RecurrentForecaster(ForecastModel):
-    """A stack of recurrent cells behind the contract of `ForecastModel`.
-
-    Inputs of a step: the frame, the change that led to it, what came one season before the frame to be predicted,
-    where the frame is missing, static fields, and the forcing of the frame to be predicted.
-    """
+class RecurrentForecaster(GridForecaster):
+    """A stack of recurrent cells between an encoder and a decoder of patches."""
 
     def __init__(self, config: RunConfig, domain: Domain, cell: CellFactory) -> None:
-        super().__init__(domain, pointwise=config.data.normalize == "pointwise", masked=config.data.masked)
+        super().__init__(config, domain)
         options, widths = config.model, config.model.hidden
         variables, height, width = domain.shape
-        boundary = domain.boundary if options.boundary == "auto" else options.boundary
-        self.predict, self.increments, self.state_size = options.predict, options.increments, cell.state_size
-        self.lag = options.seasonal_lag
-
-        channels = (
-            variables * (1 + self.increments + 2 * bool(self.lag) + self.masked)
-            + len(domain.static)
-            + len(domain.forcing)
-        )
-        self.encoder = PatchEncoder(channels, widths[0], (height, width), options, boundary)
+        self.state_size = cell.state_size
+        self.encoder = PatchEncoder(self.channels, widths[0], (height, width), options, self.boundary)
         size = self.encoder.size
         self.blocks = nn.ModuleList(
             Block(
-                cell(before, hidden, size=size, config=config, boundary=boundary),
+                cell(before, hidden, size=size, config=config, boundary=self.boundary),
                 before,
                 hidden,
                 size=size,
@@ -113,79 +101,20 @@ class RecurrentForecaster(ForecastModel):
         if self.predict == "tendency":
             self.decoder.start_at_zero()
 
-    def forward(
-        self,
-        context: Tensor,
-        steps: int,
-        *,
-        static: Tensor | None = None,
-        forcing: Tensor | None = None,
-        state: State | None = None,
-    ) -> Forecast:
-        self.require_inputs(static, forcing)
-        known = context.shape[1]
-        # The forcing of step t is that of the frame it predicts, t + 1.
-        ahead = None if forcing is None else (forcing - self.forcing_mean) / self.forcing_scale
-        steady = None if static is None else ((static - self.static_mean) / self.static_scale).unsqueeze(1)
-        kernels = [cast(Block, block).cell.kernels() for block in self.blocks]
-        predicted, state = self._advance(
-            context, state, steady, None if ahead is None else ahead[:, 1 : known + 1], kernels
-        )
-        fitted, fields = predicted[:, :-1], [predicted[:, -1:]]
-        for time in range(known + 1, known + steps):
-            predicted, state = self._advance(
-                fields[-1], state, steady, None if ahead is None else ahead[:, time : time + 1], kernels
-            )
-            fields.append(predicted)
-        return Forecast(fitted, torch.cat(fields, dim=1), state)
+    def kernels(self) -> tuple[Kernels, ...]:
+        """Those of each block's cell."""
+        return tuple(cast(Block, block).cell.kernels() for block in self.blocks)
 
-    def _advance(
-        self,
-        frames: Tensor,
-        state: State | None,
-        static: Tensor | None,
-        forcing: Tensor | None,
-        kernels: list[Kernels],
-    ) -> tuple[Tensor, State]:
-        """For each of `frames` the prediction of the next one, and the state that has consumed them all."""
-        inputs, carried = self._inputs(frames, state, static, forcing)
-        base = frames
-        if self.masked and self.predict == "tendency":
-            base = last_known(frames, self.mean.expand_as(frames[:, 0]) if state is None else state[len(carried)])
-            carried += (base[:, -1],)
-        features = over_frames(self.encoder, inputs)
-        for block, of_cell in zip(self.blocks, kernels, strict=True):
-            start = len(carried)
-            before = state[start : start + self.state_size] if state is not None else None
+    def network(self, inputs: Tensor, state: State | None, kernels: tuple[Kernels, ...]) -> tuple[Tensor, State]:
+        features, last = self.recur(over_frames(self.encoder, inputs), state, kernels)
+        return over_frames(self.decoder, features), last
+
+    def recur(self, features: Tensor, state: State | None, kernels: tuple[Kernels, ...]) -> tuple[Tensor, State]:
+        """From the encoded frames to those to be decoded, (batch, time, channel, rows, columns), and the blocks' last states."""
+        after: State = ()
+        for number, (block, of_cell) in enumerate(zip(self.blocks, kernels, strict=True)):
+            start = number * self.state_size
+            before = None if state is None else state[start : start + self.state_size]
             features, last = block(features, before, of_cell)
-            carried += last
-
-        decoded = over_frames(self.decoder, features)
-        if self.predict == "tendency":
-            return self.blank(base + decoded * self.change), carried
-        return self.denormalize(decoded), carried
-
-    def _inputs(
-        self, frames: Tensor, state: State | None, static: Tensor | None, forcing: Tensor | None
-    ) -> tuple[Tensor, State]:
-        """All input channels of each frame, normalised, (batch, time, channels, height, width); and what the next call needs.
-
-        Before the first frame of all there was, as far as the model knows, that frame all along.
-        """
-        inputs, carried = [self.normalize(frames)], []
-        if self.increments:
-            previous = frames[:, :1] if state is None else state[0].unsqueeze(1)
-            change = (frames - torch.cat([previous, frames[:, :-1]], dim=1)) / self.change
-            inputs.append(filled(change) if self.masked else change)
-            carried.append(frames[:, -1])
-        if self.lag:
-            before = frames[:, :1].expand(-1, self.lag, -1, -1, -1) if state is None else state[len(carried)]
-            record, time = torch.cat([before, frames], dim=1), frames.shape[1]
-            then, after = record[:, :time], record[:, 1 : time + 1]
-            inputs += [filled((after - frames) / self.scale), filled((after - then) / self.change)]
-            carried.append(record[:, -self.lag :])
-        if self.masked:
-            inputs.append((~frames.isnan()).to(frames.dtype))
-        batch, time, _, height, width = frames.shape
-        inputs += [given.expand(batch, time, -1, height, width) for given in (static, forcing) if given is not None]
-        return torch.cat(inputs, dim=2), tuple(carried)
+            after += last
+        return features, after

@@ -271,13 +271,14 @@ def test_a_trained_model_takes_the_place_of_the_equation(forecast, invert, waves
     assert "--gravity" in refused.stderr
 
 
-def test_a_model_of_another_kind_sees_its_context_first(forecast, invert, waves, tmp_path):
+@pytest.mark.parametrize("name", ["minconvgru", "distana", "phydnet"])
+def test_a_model_of_another_kind_sees_its_context_first(name, forecast, invert, waves, tmp_path):
     """Three true frames, walls and all; it knows no physics, and is not trusted."""
     small = ("--hidden", 4, "--context", 3, "--horizon", 2, "--epochs", 1, "--split", "2,0,0", "--static", "depth")
-    assert forecast("train", waves, "--model", "minconvgru", *small, "-o", tmp_path / "run").exit_code == 0
+    assert forecast("train", waves, "--model", name, *small, "-o", tmp_path / "run").exit_code == 0
     result, bed = invert(waves, "--run", tmp_path / "run", *QUICK)
     assert result.exit_code == UNTRUSTED, result.output
-    assert bed.attrs["model"] == "minconvgru"
+    assert bed.attrs["model"] == name
     with xr.open_dataset(waves) as observed:
         np.testing.assert_allclose(bed.eta[:, :3], observed.eta[:, :3], atol=1e-6)
     alone = invert(waves, "--run", tmp_path / "run", "--variable", "eta", *QUICK, output=tmp_path / "no.nc")[0]

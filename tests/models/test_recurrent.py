@@ -27,7 +27,7 @@ NAVIER_STOKES = {
 
 
 @pytest.mark.parametrize("preset", ["navier-stokes-s15", "navier-stokes-s25"])
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", NAVIER_STOKES)
 def test_reference_presets_have_the_published_number_of_parameters(preset, name):
     assert parameters(preset, name, (16, 16)) == NAVIER_STOKES[name]
 
