@@ -49,9 +49,7 @@ def rollout(
     resume: Annotated[
         str, typer.Option(help="After a stop or a kill: never, auto (go on or start) or must. The result is the same.")
     ] = "never",
-    time_limit: Annotated[
-        str | None, typer.Option(help="HH:MM:SS after which to stop, so that --resume auto goes on.")
-    ] = None,
+    time_limit: shared.TimeLimit = None,
     device: shared.Device = "auto",
     overwrite: shared.Overwrite = False,
     json_: shared.Json = False,
@@ -102,7 +100,7 @@ def rollout(
         steps = fields.times.steps_in(lead_time)
     steps = steps or (max(1, fields.frames - context) if fields.is_trajectories else trained.horizon)
     starts = choose_starts(saved, fields, context=context, steps=steps, init_times=init_time or (), every=init_every)
-    with shared.progress_line("forecasting", "frames") as progress, stop_at_signals() as signalled:
+    with shared.progress_line("forecasting", "frames") as progress, stop_at_signals(deadline=deadline) as stop:
         notes = roll_out(
             saved,
             fields,
@@ -115,7 +113,7 @@ def rollout(
             batch_size=batch_size,
             overwrite=overwrite,
             resume=resume,
-            stop=lambda: signalled() or (deadline is not None and time.monotonic() > deadline),
+            stop=stop,
             progress=progress,
         )
     for text in notes:
