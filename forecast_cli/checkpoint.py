@@ -252,9 +252,9 @@ def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
 
 
 def is_run(run: Path) -> bool:
-    """Whether a folder holds nothing but what training writes, if only its first file."""
-    ours = (WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, CLIMATOLOGY, CLOSURES)
-    return run.is_dir() and all(path.name.startswith(ours) for path in run.iterdir())
+    """Whether a folder is of a training, if only its first file."""
+    first = (CONFIG, LOG, ENVIRONMENT)
+    return run.is_dir() and ((run / CONFIG).exists() or all(path.name.startswith(first) for path in run.iterdir()))
 
 
 def has_state(run: Path) -> bool:

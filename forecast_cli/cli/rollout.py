@@ -49,9 +49,7 @@ def rollout(
     resume: Annotated[
         str, typer.Option(help="After a stop or a kill: never, auto (go on or start) or must. The result is the same.")
     ] = "never",
-    time_limit: Annotated[
-        str | None, typer.Option(help="HH:MM:SS after which to stop, so that --resume auto goes on.")
-    ] = None,
+    time_limit: shared.TimeLimit = None,
     device: shared.Device = "auto",
     overwrite: shared.Overwrite = False,
     json_: shared.Json = False,
@@ -106,7 +104,7 @@ def rollout(
     with (
         joined() as ranks,
         shared.progress_line("forecasting", "frames") as progress,
-        stop_at_signals(deadline=deadline) as asked,
+        stop_at_signals(deadline=deadline) as stop,
     ):
         notes = roll_out(
             saved,
@@ -120,7 +118,7 @@ def rollout(
             batch_size=batch_size,
             overwrite=overwrite,
             resume=resume,
-            stop=lambda: asked() is not None,
+            stop=stop,
             progress=progress if ranks.is_first else None,
             ranks=ranks,
         )

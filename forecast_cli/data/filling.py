@@ -1,7 +1,7 @@
 """Filling the fields of a file that is laid out, so that it can be brought back to its last commit.
 
-One class for NetCDF, one for Zarr, of the same shape: `save` gives what `restore` needs to bring the file to where it
-was then; `keep` makes that the file's own state.
+One class for NetCDF, one for Zarr (`zarr_output.ZarrFilling`), of the same shape: `save` gives the changes since the last
+commit, `keep` puts them into the file. Made with the changes that were saved last, either begins where the file was then.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,7 +24,7 @@ class Filling(Protocol):
         """Fill `name[index]`; NaN becomes the fill value."""
 
     def save(self) -> Arrays:
-        """Return, when all that was written is on disk, what `restore` would need to bring the file to here."""
+        """Return, when all that was written is on disk, what brings the file from the last commit to here."""
 
     def keep(self, changes: Arrays) -> None:
         """Put the changes into the file: they are saved elsewhere."""

@@ -92,7 +92,7 @@ def roll_out(
     batch_size: int = 16,
     overwrite: bool = False,
     resume: str = "never",
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], object] = lambda: False,
     progress: Callable[[int, int], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> list[str]:
@@ -134,7 +134,7 @@ def roll_out(
             reached.look(frames)
             _write(file, fields, frames.cpu().numpy(), rows=rows, leads=leads)
             done = rows.start * steps + (rows.stop - rows.start) * standing.lead
-            (stopped,) = ranks.any(done < total and stop())
+            (stopped,) = ranks.any(done < total and bool(stop()))
             if stopped or (done < total and time.monotonic() - committed > COMMIT_SECONDS):
                 file.commit(standing.commit(reached))
                 committed = time.monotonic()

@@ -1,5 +1,7 @@
 """The linear model: exact EOFs, a known process recovered, the same contract as every model."""
 
+from itertools import chain, repeat
+
 import numpy as np
 import pytest
 import torch
@@ -115,7 +117,7 @@ def test_a_fit_does_not_depend_on_how_the_record_is_read(linear):
 def test_a_resumed_choice_is_the_same(linear, tmp_path):
     config = config_of(linear, model__lags="2")
     trained(config, tmp_path / "whole")
-    stops = iter([False] * 100 + [True])
+    stops = chain([False] * 100, repeat(True))
     (tmp_path / "part").mkdir()
     checkpoint.save_config(tmp_path / "part", config)
     prepared = trainer.prepare(config, open_fields([str(linear)]))
