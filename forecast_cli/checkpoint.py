@@ -10,8 +10,9 @@
     metrics.csv         one row an epoch
     train.log           what happened when, one line an event
     environment.json    what each session of the training ran on
+    tensorboard         a folder with the curves once more, where they were asked for
 
-Every file is replaced atomically, so that a run directory is whole at any instant.
+Every file but the log and the curves is replaced atomically, so that a run directory is whole at any instant.
 """
 
 import hashlib
@@ -42,7 +43,7 @@ from forecast_cli.models import ForecastModel, build_model
 FORMAT = 3
 LARGEST_HEADER = 10**8
 """Bytes; safetensors takes no larger one either."""
-WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, ENVIRONMENT, CLIMATOLOGY, CLOSURES = (
+WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, ENVIRONMENT, TENSORBOARD, CLIMATOLOGY, CLOSURES = (
     "model.safetensors",
     "model.json",
     "last.ckpt",
@@ -50,6 +51,7 @@ WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, ENVIRONMENT, CLIMATOLOGY, CLO
     "metrics.csv",
     "train.log",
     "environment.json",
+    "tensorboard",
     "climatology.nc",
     "closures.nc",
 )
@@ -253,7 +255,7 @@ def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
 
 def is_run(run: Path) -> bool:
     """Whether a folder is of a training, if only its first file."""
-    first = (CONFIG, LOG, ENVIRONMENT)
+    first = (CONFIG, LOG, ENVIRONMENT, TENSORBOARD)
     return run.is_dir() and ((run / CONFIG).exists() or all(path.name.startswith(first) for path in run.iterdir()))
 
 

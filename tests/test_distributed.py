@@ -123,6 +123,12 @@ def test_a_failure_of_one_rank_ends_both_and_is_told_once(series, tmp_path):
     assert all("Traceback" not in text for text in said)
 
 
+def test_ranks_do_not_share_a_device_by_mistake(series, tmp_path):
+    codes, said = run(["train", series, *OPTIONS, "-o", tmp_path / "run", "--device", "cpu:0"], 2, tmp_path)
+    assert codes == [2, 2]
+    assert all("--device cpu:0" in text and text.count("\n") == 1 for text in said)
+
+
 def test_a_rank_that_is_killed_ends_the_other_with_a_line(gappy, tmp_path):
     started = start(["train", gappy, *OPTIONS, "--nan", "mask", "--epochs", 400, "-o", tmp_path / "run"], 2, tmp_path)
     metrics = tmp_path / "run" / "metrics.csv"

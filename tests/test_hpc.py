@@ -13,8 +13,6 @@ from forecast_cli.cli import app
 
 DOCS = Path(__file__).parents[1] / "docs"
 SCRIPTS = sorted((DOCS / "hpc").iterdir())
-BEING_MERGED = {"train": {"--stage-to"}}
-"""Options of a branch that is not here yet."""
 COMMAND = re.compile(r"(?:\bforecast|-m forecast_cli) ((?:[^\n|&;]|\|\|)*)")
 
 
@@ -29,12 +27,10 @@ def commands(text):
 def unknown_options(words):
     """Those that the command does not have."""
     command = get_command(app)
-    names = []
     while words and words[0] in getattr(command, "commands", {}):
-        names.append(words[0])
         command, words = command.commands[words[0]], words[1:]
-    assert names, words
-    known = {option for parameter in command.params for option in parameter.opts} | BEING_MERGED.get(names[0], set())
+    assert not hasattr(command, "commands"), words
+    known = {option for parameter in command.params for option in parameter.opts}
     return {word for word in words if re.match(r"--?[a-z]", word)} - known
 
 

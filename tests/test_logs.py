@@ -16,7 +16,7 @@ from test_trainer import CPU, Silent, config_for, stopped_and_resumed, trained
 from forecast_cli import checkpoint, trainer
 from forecast_cli.data.fields import open_fields
 from forecast_cli.errors import ConfigError, DivergedError, OutputError
-from forecast_cli.logs import RunLog, logging_to, pairs
+from forecast_cli.logs import RunLog, event_of, logging_to, pairs
 from forecast_cli.trainer.environment import revision_of
 
 ROOT = Path(__file__).parents[1]
@@ -137,13 +137,17 @@ def test_what_libraries_warn_of_is_logged(tmp_path):
         logging.getLogger("some.library").warning("%d of them", 3)
         logging.getLogger("some.library").info("not this")
         logging.getLogger("some.library").warning("%(many)d of them", {"many": 4})
-        logging.getLogger("some.library").warning("%d of them", "many")
     first, *others = (parsed(line) for line in (tmp_path / "log").read_text().splitlines())
     assert first[1:3] == ("WARNING", "warning")
     assert (first[3]["category"], first[3]["text"]) == ("RuntimeWarning", "two\nlines")
     assert Path(__file__).name in first[3]["where"]
     assert {other[2] for other in others} == {"message"}
-    assert [other[3]["text"] for other in others] == ["3 of them", "4 of them", "%d of them"]
+    assert [other[3]["text"] for other in others] == ["3 of them", "4 of them"]
+
+
+def test_arguments_that_do_not_fit_a_librarys_message_are_no_failure_of_ours():
+    record = logging.LogRecord("some.library", logging.WARNING, "file.py", 1, "%d of them", ("many",), None)
+    assert event_of(record) == ("message", {"logger": "some.library", "text": "%d of them"})
 
 
 def test_other_ranks_log_their_errors_alone_with_their_rank(tmp_path):

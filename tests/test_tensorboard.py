@@ -5,7 +5,7 @@ import csv
 import pytest
 from test_trainer import CPU, Silent, config_for, trained
 
-from forecast_cli import trainer
+from forecast_cli import checkpoint, trainer
 from forecast_cli.data.fields import open_fields
 from forecast_cli.trainer import tensorboard
 
@@ -33,6 +33,7 @@ def test_a_resumed_run_has_every_epoch_once(series, tmp_path, monkeypatch):
         killed.setattr(tensorboard.TensorBoard, "epoch", lambda *_: None)
         go_on(series, run, 3)
     go_on(series, run, 4)
+    assert checkpoint.is_run(run)
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     found = curves(run)
     assert set(found) == set(rows[0]) - {"epoch"}

@@ -133,6 +133,13 @@ def test_the_run_directory_holds_what_the_documentation_says(series_run):
     }
 
 
+def test_a_run_may_be_replaced_by_another(series, tmp_path):
+    run = trained(series, tmp_path / "run", training__epochs=1)
+    options = {"device": CPU, "reporter": Silent(), "overwrite": True}
+    trainer.train(config_for(series, training__epochs=2), open_fields([str(series)]), run, **options)
+    assert len(metrics(run)) == 2
+
+
 def test_a_stored_configuration_can_be_trained_again(series_run):
     assert load_config(file=series_run / "config.toml").data.context == 4
 

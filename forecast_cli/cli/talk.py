@@ -69,8 +69,6 @@ def complain(text: str) -> None:
 @contextmanager
 def talking(quiet: bool, verbose: bool, every: float | None) -> Iterator[None]:
     """Inside, as much is said as these options ask for, beside those outside."""
-    from forecast_cli.logs import Console, heard_on
-
     global now
     before = now
     quiet, verbose = quiet or before.quiet, verbose or before.verbose
@@ -81,8 +79,7 @@ def talking(quiet: bool, verbose: bool, every: float | None) -> Iterator[None]:
     silent = quiet or not is_first()
     now = Talk(silent, verbose and not silent, before.every if every is None else every)
     try:
-        with heard_on(Console(say, events=now.verbose)):
-            yield
+        yield
     finally:
         now = before
 
@@ -92,7 +89,9 @@ def with_talk(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def told(*given: Any, quiet: bool, verbose: bool, progress_every: float | None, **named: Any) -> None:
-        with talking(quiet, verbose, progress_every):
+        from forecast_cli.logs import Console, heard_on
+
+        with talking(quiet, verbose, progress_every), heard_on(Console(say, events=now.verbose)):
             command(*given, **named)
 
     own, only = inspect.signature(command), inspect.Parameter.KEYWORD_ONLY

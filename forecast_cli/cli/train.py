@@ -155,6 +155,8 @@ def train(
         require_tensorboard()
 
     with joined() as ranks, _Reporter(run_config.training.epochs) as reporter:
+        if ranks.size > 1 and ":" in device:
+            raise ConfigError(f"--device {device}: each of several ranks takes its own. Give --device cuda, or auto.")
         progress = trainer.train(
             run_config,
             fields,

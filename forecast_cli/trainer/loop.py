@@ -453,10 +453,10 @@ class Trainer:
             },
         )
         self._save_metrics()
+        _log.info("checkpoint", {"epochs_done": self.progress.epoch, "steps_done": self.progress.position})
 
     def _save_metrics(self) -> None:
         write_atomically(self.run / checkpoint.METRICS, self.progress.as_csv())
-        _log.info("checkpoint", {"epochs_done": self.progress.epoch, "steps_done": self.progress.position})
 
     def restore(self, *, allow_change: bool = False) -> None:
         """Go on from the training state in the run directory. Raises CheckpointError if it belongs to another run.

@@ -4,12 +4,12 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
+from forecast_cli import checkpoint
 from forecast_cli.data.output import writing
 from forecast_cli.errors import ConfigError, OutputError
 from forecast_cli.trainer.loop import Reporter
 from forecast_cli.trainer.progress import Progress
 
-FOLDER = "tensorboard"
 NOT_CURVES = ("epoch", "best")
 
 
@@ -31,7 +31,7 @@ class TensorBoard:
     def __init__(self, run: Path, progress: Progress, reporter: Reporter) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.folder, self.reporter = run / FOLDER, reporter
+        self.folder, self.reporter = run / checkpoint.TENSORBOARD, reporter
         last = progress.rows[-1:]
         with writing(self.folder):
             self.writer = SummaryWriter(str(self.folder), purge_step=int(last[0]["epoch"]) if last else 0)

@@ -5,11 +5,12 @@ torchrun --nproc-per-node 2 tests/benchmarks/scaling.py exchange
 python tests/benchmarks/scaling.py estimate            # the model, for 8, 64 and 512 GPUs
 """
 
-import csv
+import json
 import math
 import os
-import resource
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,15 +21,14 @@ import torch
 import torch.distributed as dist
 import xarray as xr
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from ranks import run
-
+from forecast_cli import trainer
+from forecast_cli.config import load_config
+from forecast_cli.data.fields import open_fields
 from forecast_cli.distributed import joined
 
 WINDOWS, FRAMES, SIDE = 32, 15, 32
 HIDDEN = "3x32"
-SHORT, LONGER = 2, 6
-"""Epochs, and how many more."""
+EPOCHS = 3
 SETTINGS = [(1, 8), (1, 4), (2, 4)]
 """Ranks, and windows of each."""
 SIZES = (10**4, 10**5, 10**6, 10**7)
@@ -72,38 +72,65 @@ def exchanges() -> None:
             show(name, found)
 
 
-def trained(data: Path, ranks: int, windows: int, epochs: int, folder: Path) -> tuple[list[float], float]:
-    """Seconds a step of each epoch but the first; processor seconds of all ranks from start to end."""
-    out, before = folder / "run", resource.getrusage(resource.RUSAGE_CHILDREN)
-    line = ["train", data, "-o", out, "--hidden", HIDDEN, "--context", 10, "--horizon", 5, "--epochs", epochs]
-    codes, said = run([*line, "--batch-size", windows, "--split", "1.0,0,0", "--overwrite"], ranks, folder)
-    assert set(codes) == {0}, said
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    steps = WINDOWS // (ranks * windows)
-    walls = [float(row["seconds"]) / steps for row in csv.DictReader((out / "metrics.csv").open())][1:]
-    return walls, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+class Clock:
+    """Watches a training: wall and processor time at every step."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[float, float]] = []
+
+    def step(self, *_: object) -> None:
+        self.times.append((time.perf_counter(), time.process_time()))
+
+    def epoch(self, _: object) -> None: ...
+
+    def between(self, kind: int) -> list[float]:
+        """Of every step but the first of an epoch, before which a state is written."""
+        ticks = [tick[kind] for tick in self.times]
+        steps = len(ticks) // EPOCHS
+        return [ticks[n] - ticks[n - 1] for n in range(1, len(ticks)) if n % steps]
 
 
-def train(rounds: int) -> None:
-    """Wall and processor time of a step; the latter from the difference of a long and a short training."""
+def steps(data: str, windows: str, run: str) -> None:
+    """Train on these ranks, and print wall and processor times of the steps of this one."""
+    options = {"data.files": (data,), "data.context": 10, "data.horizon": 5, "data.split": "1.0,0,0"}
+    options |= {"model.hidden": HIDDEN, "training.batch_size": int(windows), "training.epochs": EPOCHS}
+    clock = Clock()
+    with joined() as ranks:
+        fields, cpu = open_fields([data]), torch.device("cpu")
+        trainer.train(load_config(options=options), fields, Path(run), device=cpu, reporter=clock, ranks=ranks)
+    print(json.dumps([clock.between(0), clock.between(1)]))
+
+
+def measured(ranks: int, windows: int, data: Path, run: Path) -> list[list[list[float]]]:
+    """What `steps` prints on each rank."""
+    command = [sys.executable, __file__, "steps", str(data), str(windows), str(run)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=os.environ | place | {"RANK": str(rank), "OMP_NUM_THREADS": "1"}
+        )
+        for rank in range(ranks)
+    ]
+    return [json.loads(process.communicate()[0]) for process in started]
+
+
+def train(rounds: str = "5") -> None:
+    """Steps on one rank and on two, in turns."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shape = (WINDOWS, FRAMES, SIDE, SIDE)
-        values = np.random.default_rng(0).standard_normal(shape).astype("f4")
+        values = np.random.default_rng(0).standard_normal((WINDOWS, FRAMES, SIDE, SIDE)).astype("f4")
         data = folder / "noise.nc"
         xr.Dataset({"u": (("sample", "time", "y", "x"), values)}, {"time": np.arange(FRAMES)}).to_netcdf(data)
-        walls: dict[tuple[int, int], list[float]] = {setting: [] for setting in SETTINGS}
-        work: dict[tuple[int, int], list[float]] = {setting: [] for setting in SETTINGS}
-        for _ in range(rounds):
+        found: dict[tuple[int, int], list[list[list[float]]]] = {setting: [] for setting in SETTINGS}
+        for number in range(int(rounds)):
             for setting in SETTINGS:
-                found, long = trained(data, *setting, SHORT + LONGER, folder)
-                _, short = trained(data, *setting, SHORT, folder)
-                walls[setting] += found
-                work[setting].append((long - short) / (LONGER * WINDOWS / setting[1]))
+                found[setting] += measured(*setting, data, folder / f"{setting}{number}")
             print(f"load {os.getloadavg()[0]:.1f}", flush=True)
-        for ranks, windows in SETTINGS:
-            show(f"{ranks} rank(s) of {windows} windows, step", walls[ranks, windows])
-            show(f"{ranks} rank(s) of {windows} windows, work of a rank", work[ranks, windows])
+        for (ranks, windows), told in found.items():
+            for kind, what in enumerate(("step", "work of a rank")):
+                show(f"{ranks} rank(s) of {windows} windows, {what}", [time for rank in told for time in rank[kind]])
 
 
 def step_on(ranks: int, alone: float, parameters: float) -> float:
@@ -122,4 +149,4 @@ def estimate() -> None:
 
 
 if __name__ == "__main__":
-    {"exchange": exchanges, "estimate": estimate, "train": lambda: train(int((sys.argv[2:] or [5])[0]))}[sys.argv[1]]()
+    {"exchange": exchanges, "estimate": estimate, "train": train, "steps": steps}[sys.argv[1]](*sys.argv[2:])

@@ -107,7 +107,8 @@ def test_verbose_says_what_is_logged_before_the_command_or_after_it(where, forec
     assert result.exit_code == 0, result.output
     logged = [" ".join(text.split(" ")[2:]) for text in (tmp_path / "run" / "train.log").read_text().splitlines()]
     assert len(logged) > 3
-    assert [text for text in logged if text not in result.stderr] == []
+    said = result.stderr.splitlines()
+    assert [text for text in logged if said.count(text) != 1] == []
     assert "checkpoint" not in forecast("train", series, "-o", tmp_path / "other", *TINY).stderr
 
 
@@ -127,7 +128,7 @@ def test_a_warning_of_a_library_is_one_line_and_quiet_hides_it(forecast, series,
 
     fields = module.open_fields
     monkeypatch.setattr(module, "open_fields", warned)
-    assert "warning: something odd\n" in forecast("info", series).stderr
+    assert forecast("info", series).stderr.count("warning: something odd\n") == 1
     assert forecast("info", series, "--quiet").output == ""
 
 
