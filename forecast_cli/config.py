@@ -122,6 +122,10 @@ class ModelConfig(Section):
     position: bool = False
     """Add a learned map to the encoded frames, so that a cell knows where it is."""
     encoder_tanh: bool = False
+    window: PositiveInt = 4
+    """Last frames that a direct forecaster sees: cnn, resnet, unet, convnext, swin."""
+    attention_window: PositiveInt = 8
+    """Cells, or patches, along each side of the windows of swin."""
     initial_hidden: Annotated[float, Field(gt=0)] = 0.5
     """The minimal cells' hidden state before the first frame."""
     scan: str = "auto"

@@ -90,7 +90,7 @@ def test_the_published_flow_is_the_same_flow():
 
 @pytest.mark.parametrize(
     "options",
-    [{"models": ("unet",)}, {"precisions": ("16",)}, {"batch": 0}, {"lengths": ((0, 1),)}, {"scans": ("fast",)}],
+    [{"models": ("finn",)}, {"precisions": ("16",)}, {"batch": 0}, {"lengths": ((0, 1),)}, {"scans": ("fast",)}],
 )
 def test_what_cannot_be_measured_is_refused(options):
     with pytest.raises(ConfigError):
@@ -125,7 +125,7 @@ def test_the_command_prints_rows_a_table_and_a_picture(forecast, tmp_path):
     assert "minconvlstm" in table.stdout
 
 
-@pytest.mark.parametrize("line", [("nothing",), ("train-step", "--length", "a"), ("train-step", "--model", "unet")])
+@pytest.mark.parametrize("line", [("nothing",), ("train-step", "--length", "a"), ("train-step", "--model", "finn")])
 def test_one_line_for_what_cannot_be(line, forecast):
     result = forecast("benchmark", *line)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -25,8 +25,14 @@ SIZES = {
     "minconvexplstm": (40,) * 4,
     "convlstm": (25,) * 4,
     "convgru": (28,) * 4,
+    "cnn": (62,) * 5,
+    "resnet": (49,) * 4,
+    "unet": (19, 38, 76),
+    "convnext": (59,) * 6,
+    "swin": (48,) * 6,
 }
-"""Channels of each layer in the papers' Navier-Stokes settings: 172,000 to 183,000 parameters. Horuz et al. (2025), arXiv 2508.03614."""
+"""Channels of each layer in the papers' Navier-Stokes settings: 172,000 to 183,000 parameters. Horuz et al. (2025), arXiv 2508.03614.
+The direct forecasters have as many."""
 STEPS = 16
 """Frames of a closed-loop forecast that are computed in one call."""
 PUBLISHED = "log_space"

@@ -21,7 +21,10 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Run directory to create.")],
     variable: shared.Variables = None,
     model: Annotated[
-        str | None, typer.Option(help="minconvlstm, minconvgru, minconvexplstm, convlstm, convgru or finn.")
+        str | None,
+        typer.Option(
+            help="minconvlstm, minconvgru, minconvexplstm, convlstm, convgru, cnn, resnet, unet, convnext, swin or finn."
+        ),
     ] = None,
     hidden: Annotated[str | None, typer.Option(help="Channels of each layer: 4x40 or 32,32,64.")] = None,
     context: Annotated[int | None, typer.Option(help="True frames that the model sees.")] = None,

@@ -8,13 +8,27 @@ from forecast_cli.config import RunConfig
 from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
 from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, State
+from forecast_cli.models.conv_nets import PlainStack, ResNet, UNet
+from forecast_cli.models.conv_next import ConvNeXt
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
 from forecast_cli.models.described import completed
+from forecast_cli.models.direct import DirectForecaster
 from forecast_cli.models.finn import FiniteVolumeNetwork
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
 from forecast_cli.models.recurrent import RecurrentForecaster
+from forecast_cli.models.swin import Swin
 
-__all__ = ["MODELS", "RECURRENT", "Forecast", "ForecastModel", "LearnedFunction", "State", "build_model", "completed"]
+__all__ = [
+    "DIRECT",
+    "MODELS",
+    "RECURRENT",
+    "Forecast",
+    "ForecastModel",
+    "LearnedFunction",
+    "State",
+    "build_model",
+    "completed",
+]
 
 RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "minconvlstm": partial(RecurrentForecaster, cell=MinConvLSTMCell),
@@ -24,7 +38,15 @@ RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "convgru": partial(RecurrentForecaster, cell=ConvGRUCell),
 }
 """Convolutional recurrent networks: one stack, of which only the cell differs."""
-MODELS = {**RECURRENT, "finn": FiniteVolumeNetwork}
+DIRECT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
+    "cnn": partial(DirectForecaster, backbone=PlainStack),
+    "resnet": partial(DirectForecaster, backbone=ResNet),
+    "unet": partial(DirectForecaster, backbone=UNet),
+    "convnext": partial(DirectForecaster, backbone=ConvNeXt),
+    "swin": partial(DirectForecaster, backbone=Swin),
+}
+"""Networks that map a window of frames to the next one."""
+MODELS = {**RECURRENT, **DIRECT, "finn": FiniteVolumeNetwork}
 
 
 def build_model(config: RunConfig, domain: Domain) -> ForecastModel:
