@@ -124,7 +124,7 @@ class ModelConfig(Section):
     encoder_tanh: bool = False
     window: PositiveInt = 4
     """Last frames that a direct forecaster sees: cnn, resnet, unet, convnext, swin."""
-    attention_window: PositiveInt = 8
+    attention_window: PositiveInt = 4
     """Cells, or patches, along each side of the windows of swin."""
     initial_hidden: Annotated[float, Field(gt=0)] = 0.5
     """The minimal cells' hidden state before the first frame."""

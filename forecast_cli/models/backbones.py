@@ -43,10 +43,16 @@ def convolution(
     )
 
 
-def channel_mlp(channels: int, width: int, options: ModelConfig) -> nn.Sequential:
+class ChannelMLP(nn.Sequential):
     """Two layers over the channels of each cell."""
-    inner = max(1, round((options.mlp or MLP) * width))
-    return nn.Sequential(nn.Conv2d(channels, inner, 1), activation(options), nn.Conv2d(inner, width, 1))
+
+    def __init__(self, channels: int, width: int, options: ModelConfig) -> None:
+        inner = max(1, round((options.mlp or MLP) * width))
+        super().__init__(nn.Linear(channels, inner), activation(options), nn.Linear(inner, width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (n, channels, height, width)."""
+        return super().forward(features.movedim(1, -1)).movedim(-1, 1)
 
 
 class Residual(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 
 from forecast_cli.config import ModelConfig
 from forecast_cli.domain import Boundary
-from forecast_cli.models.backbones import Residual, channel_mlp, convolution
+from forecast_cli.models.backbones import ChannelMLP, Residual, convolution
 from forecast_cli.models.convolution import norm
 
 
@@ -25,7 +25,7 @@ class ConvNeXt(nn.Sequential):
             branch = nn.Sequential(
                 convolution(before, before, size=size, options=options, boundary=boundary, groups=before),
                 norm(inner, before, size),
-                channel_mlp(before, width, options),
+                ChannelMLP(before, width, options),
             )
             around = options.model_copy(update={"norm": outer})
             blocks.append(Residual(branch, before, width, size=size, options=around))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from forecast_cli.config import ModelConfig
 from forecast_cli.domain import Boundary
-from forecast_cli.models.backbones import Residual, channel_mlp
+from forecast_cli.models.backbones import ChannelMLP, Residual
 
 HEAD = 16
 """Channels of a head, where they divide those of the layer."""
@@ -32,7 +32,7 @@ class Swin(nn.Sequential):
             )
             layers += [
                 Residual(attention, before, width, size=size, options=options),
-                Residual(channel_mlp(width, width, options), width, width, size=size, options=options),
+                Residual(ChannelMLP(width, width, options), width, width, size=size, options=options),
             ]
         super().__init__(*layers)
         self.channels_out = widths[-1]

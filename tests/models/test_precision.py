@@ -42,4 +42,4 @@ def test_a_model_compiles_in_one_piece_and_is_the_same(name):
         torch.autograd.grad(plain.fields.square().sum(), parameters),
         strict=True,
     ):
-        assert_close(a, b, rtol=1e-5, atol=1e-5)
+        assert_close(a, b, rtol=1e-5, atol=5e-5)
