@@ -57,6 +57,7 @@ class ResNet(nn.Sequential):
 class UNet(nn.Module):
     """A level of a U-Net, which holds the next one on a grid of half the size; `widths` are those of this level and the deeper ones.
 
+    A residual block on the way down and one on the way up: without residuals, norms over the channels forget how large values are.
     A grid of odd size is continued by one row or column before it is halved, and cropped after it was enlarged: on an axis
     that closes on itself by its first cell, on others by its last.
     """
@@ -66,7 +67,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.channels_out, deeper = widths[0], widths[1:]
-        self.down = PlainStack(channels, (widths[0],) * 2, size=size, options=options, boundary=boundary)
+        self.down = ResNet(channels, widths[:1], size=size, options=options, boundary=boundary)
         self.inner: UNet | None = None
         if not deeper:
             return
@@ -80,9 +81,8 @@ class UNet(nn.Module):
         self.halves = (2 if size[0] > 1 else 1), 2
         self.closed = boundary == "circular", boundary in ("circular", "cylinder")
         self.inner = UNet(widths[0], deeper, size=half, options=options, boundary=boundary)
-        self.up = PlainStack(
-            widths[0] + self.inner.channels_out, (widths[0],) * 2, size=size, options=options, boundary=boundary
-        )
+        joined = widths[0] + self.inner.channels_out
+        self.up = ResNet(joined, widths[:1], size=size, options=options, boundary=boundary)
 
     def forward(self, features: Tensor) -> Tensor:
         """features: (n, channels, height, width)."""
