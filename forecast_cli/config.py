@@ -130,6 +130,10 @@ class ModelConfig(Section):
     """Numbers of EOFs that var chooses from."""
     lags: Annotated[tuple[PositiveInt, ...], BeforeValidator(_comma_separated), Field(min_length=1)] = (1, 2, 3)
     """Numbers of last frames that var chooses from; with a seasonal_lag it looks at two frames one cycle before as well."""
+    window: PositiveInt = 4
+    """Last frames that a direct forecaster sees: cnn, resnet, unet, convnext, swin."""
+    attention_window: PositiveInt = 4
+    """Cells, or patches, along each side of the windows of swin."""
     initial_hidden: Annotated[float, Field(gt=0)] = 0.5
     """The minimal cells' hidden state before the first frame."""
     scan: str = "auto"

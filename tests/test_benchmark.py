@@ -110,7 +110,7 @@ def test_the_published_flow_is_the_same_flow():
 
 @pytest.mark.parametrize(
     "options",
-    [{"models": ("unet",)}, {"precisions": ("16",)}, {"batch": 0}, {"lengths": ((0, 1),)}, {"scans": ("fast",)}],
+    [{"models": ("finn",)}, {"precisions": ("16",)}, {"batch": 0}, {"lengths": ((0, 1),)}, {"scans": ("fast",)}],
 )
 def test_what_cannot_be_measured_is_refused(options):
     with pytest.raises(ConfigError):
@@ -154,7 +154,7 @@ def test_the_command_prints_rows_a_table_and_a_picture(forecast, tmp_path):
     [
         ("nothing",),
         ("train-step", "--length", "a"),
-        ("train-step", "--model", "unet"),
+        ("train-step", "--model", "finn"),
         ("activations", "--model", "relu,unet"),
     ],
 )

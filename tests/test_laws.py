@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from weights import randomize
 
 from forecast_cli.errors import ConfigError
-from forecast_cli.models import MODELS, RECURRENT, build_model
+from forecast_cli.models import DIRECT, MODELS, RECURRENT, build_model
 from forecast_cli.models.base import ForecastModel
 
 # Orders of summation differ between one long and several short convolutions: a few float32 roundings.
@@ -45,9 +45,32 @@ FINN_VARIANTS = [
     {"model__learn": "reaction,D_u,left,top", "model__boundaries": "all=dirichlet:0.3", "model__solver": "euler"},
     {"model__learn": "left", "model__boundaries": "left=robin:1:0.2,right=flux:0.1", "model__solver": "rk4"},
 ]
-CASES = [(name, i, v) for name in RECURRENT for i, v in enumerate(VARIANTS)] + [
-    ("finn", i, v) for i, v in enumerate(FINN_VARIANTS)
+DIRECT_VARIANTS = [
+    {},
+    {"model__window": 1, "model__predict": "state", "model__increments": False, "model__norm": "none"},
+    {"model__window": 9, "model__norm": "layer", "model__norm_position": "after", "model__boundary": "zeros"},
+    {"model__window": 2, "model__norm": "group", "model__boundary": "cylinder", "model__attention_window": 4},
+    {
+        "model__patch": 2,
+        "model__mlp": 2,
+        "model__position": True,
+        "model__seasonal_lag": 3,
+        "model__attention_window": 2,
+    },
+    {
+        "model__boundary": "replicate",
+        "model__hidden": "5,4,3",
+        "model__encoder_tanh": True,
+        "model__attention_window": 3,
+    },
 ]
+CASES = [
+    (name, i, variant)
+    for names, variants in ((RECURRENT, VARIANTS), (DIRECT, DIRECT_VARIANTS), (("finn",), FINN_VARIANTS))
+    for name in names
+    for i, variant in enumerate(variants)
+]
+LEARNED = {**RECURRENT, **DIRECT}
 
 
 @pytest.fixture(params=CASES, ids=lambda p: f"{p[0]}-{p[1]}")
@@ -111,7 +134,7 @@ def test_nothing_is_created_on_another_device(model, context):
     assert {tensor.device.type for tensor in (*forecast[:2], *forecast.state)} == {"meta"}
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", LEARNED)
 def test_a_change_of_units_changes_the_forecast_alike(name, tiny_model, context):
     model = tiny_model(name)
     scaled = tiny_model(name)
@@ -119,13 +142,13 @@ def test_a_change_of_units_changes_the_forecast_alike(name, tiny_model, context)
     assert_close(scaled(10 * context + 3, 4).fields, 10 * model(context, 4).fields + 3, rtol=1e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", LEARNED)
 def test_an_untrained_tendency_model_is_persistence(name, tiny_config, domain, context):
     model = build_model(tiny_config(name), domain)
     assert_close(model(context, 3).fields, context[:, -1:].expand(-1, 3, -1, -1, -1), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", LEARNED)
 def test_pointwise_statistics_normalise_each_cell(name, tiny_model, context, domain):
     model = tiny_model(name, data__normalize="pointwise")
     assert model.mean.shape == domain.shape
@@ -141,7 +164,7 @@ def test_static_and_forcing_are_refused_by_models_that_have_no_use_for_them(name
         tiny_model(name)(context, 1, forcing=context)
 
 
-@pytest.fixture(params=RECURRENT)
+@pytest.fixture(params=LEARNED)
 def informed(request, tiny_config, domain) -> ForecastModel:
     """A model with a static field and two channels of forcing."""
     torch.manual_seed(1)

@@ -9,7 +9,7 @@ import xarray as xr
 from files import travelling_wave, write_series
 from weights import randomize
 
-from forecast_cli.models import RECURRENT, build_model
+from forecast_cli.models import DIRECT, RECURRENT, build_model
 from forecast_cli.models.base import ForecastModel, last_known
 from forecast_cli.objective import weighted_loss
 
@@ -93,7 +93,7 @@ def test_gaps_that_move_are_forecast_wherever_there_ever_was_a_value(forecast, t
     assert gaps.sum() == gaps[:, :, 1, 1].size
 
 
-@pytest.fixture(params=RECURRENT)
+@pytest.fixture(params=[*RECURRENT, *DIRECT])
 def masked_model(request, tiny_config, domain) -> ForecastModel:
     torch.manual_seed(0)
     model = build_model(tiny_config(request.param, data__nan="mask"), domain)
@@ -129,7 +129,7 @@ def test_a_tendency_is_added_to_the_last_value_that_is_known():
     assert known[..., 0].tolist() == [[1, 1, 3, 3, 3], [8, 8, 5, 6, 6]]
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", [*RECURRENT, *DIRECT])
 def test_a_gap_in_the_last_frame_starts_from_the_value_before_it(name, tiny_config, domain, context):
     """An untrained model is persistence, of what is known."""
     model = build_model(tiny_config(name, data__nan="mask"), domain)

@@ -27,9 +27,14 @@ SIZES = {
     "convgru": (28,) * 4,
     "distana": (48,) * 4,
     "phydnet": (24,) * 4,
+    "cnn": (62,) * 5,
+    "resnet": (49,) * 4,
+    "unet": (30, 40, 54),
+    "convnext": (59,) * 6,
+    "swin": (48,) * 6,
 }
 """Channels of each layer in the papers' Navier-Stokes settings: 172,000 to 183,000 parameters. Horuz et al. (2025), arXiv 2508.03614.
-distana and phydnet have as many."""
+The models to compare with have as many."""
 STEPS = 16
 """Frames of a closed-loop forecast that are computed in one call."""
 PUBLISHED = "log_space"

@@ -23,7 +23,10 @@ def train(
     variable: shared.Variables = None,
     model: Annotated[
         str | None,
-        typer.Option(help="minconvlstm, minconvgru, minconvexplstm, convlstm, convgru, distana, phydnet, finn or var."),
+        typer.Option(
+            help="minconvlstm, minconvgru, minconvexplstm, convlstm, convgru, distana, phydnet, cnn, resnet, unet, convnext, "
+            "swin, finn or var."
+        ),
     ] = None,
     hidden: Annotated[str | None, typer.Option(help="Channels of each layer: 4x40 or 32,32,64.")] = None,
     context: Annotated[int | None, typer.Option(help="True frames that the model sees.")] = None,

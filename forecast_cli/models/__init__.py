@@ -9,16 +9,21 @@ from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
 from forecast_cli.models.activations import activation
 from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, Records, State
+from forecast_cli.models.conv_nets import PlainStack, ResNet, UNet
+from forecast_cli.models.conv_next import ConvNeXt
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
 from forecast_cli.models.described import completed
+from forecast_cli.models.direct import DirectForecaster
 from forecast_cli.models.distana import PredictionKernel
 from forecast_cli.models.finn import FiniteVolumeNetwork
 from forecast_cli.models.min_conv import MinConvExpLSTMCell, MinConvGRUCell, MinConvLSTMCell
 from forecast_cli.models.phydnet import PhyDNet
 from forecast_cli.models.recurrent import RecurrentForecaster
+from forecast_cli.models.swin import Swin
 from forecast_cli.models.var import VectorAutoregression
 
 __all__ = [
+    "DIRECT",
     "MODELS",
     "RECURRENT",
     "Forecast",
@@ -40,7 +45,15 @@ RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
     "phydnet": PhyDNet,
 }
 """Recurrent networks on the grid: one stack, of which only the cell differs; `phydnet` has another cell beside it."""
-MODELS = {**RECURRENT, "finn": FiniteVolumeNetwork, "var": VectorAutoregression}
+DIRECT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
+    "cnn": partial(DirectForecaster, backbone=PlainStack),
+    "resnet": partial(DirectForecaster, backbone=ResNet),
+    "unet": partial(DirectForecaster, backbone=UNet),
+    "convnext": partial(DirectForecaster, backbone=ConvNeXt),
+    "swin": partial(DirectForecaster, backbone=Swin),
+}
+"""Networks that map a window of frames to the next one."""
+MODELS = {**RECURRENT, **DIRECT, "finn": FiniteVolumeNetwork, "var": VectorAutoregression}
 
 
 def build_model(config: RunConfig, domain: Domain) -> ForecastModel:

@@ -29,6 +29,7 @@ class Convolution(nn.Conv2d):
         size: tuple[int, int],
         kernel_size: int = 3,
         dilation: int = 1,
+        groups: int = 1,
         boundary: Boundary = "zeros",
     ) -> None:
         if kernel_size % 2 == 0:
@@ -41,7 +42,8 @@ class Convolution(nn.Conv2d):
                 f"model.kernel_size = {kernel_size} with model.dilation = {dilation} reaches {self.margin[1]} cells, "
                 f"beyond the grid of {height} x {width}."
             )
-        super().__init__(channels_in, channels_out, (2 * rows + 1, 2 * columns + 1), dilation=dilation)
+        kernel = 2 * rows + 1, 2 * columns + 1
+        super().__init__(channels_in, channels_out, kernel, dilation=dilation, groups=groups)
         self.boundary = boundary
 
     def forward(self, fields: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
@@ -64,8 +66,8 @@ class Convolution(nn.Conv2d):
     def _convolved(self, fields: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
         if fields.device.type == "cpu" and len(fields) == 1 and fields.dtype == torch.float32 and _HAS_ONEDNN:
             # Left alone, torch takes a way for a single small frame that is two thirds as fast.
-            return torch.mkldnn_convolution(fields, weight, bias, padding, (1, 1), self.dilation, 1)
-        return F.conv2d(fields, weight, bias, dilation=self.dilation, padding=padding)
+            return torch.mkldnn_convolution(fields, weight, bias, padding, (1, 1), self.dilation, self.groups)
+        return F.conv2d(fields, weight, bias, dilation=self.dilation, groups=self.groups, padding=padding)
 
     def _padded_again(self, fields: Tensor) -> Callable[[Tensor], Tensor]:
         def unpack(kept: Tensor) -> Tensor:

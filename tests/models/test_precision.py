@@ -34,6 +34,7 @@ def test_bfloat16_is_near_and_everything_that_adds_up_stays_in_float32(name):
 @pytest.mark.parametrize("name", SIZES)
 def test_a_model_compiles_in_one_piece_and_is_the_same(name):
     """Without inductor, which takes half a minute: what the graph holds is what counts. In float64, where roundings are none of it."""
+    torch.compiler.reset()  # torch gives up on a function that it has compiled for eight models
     model = model_of(name, "auto", SETTINGS).double()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     context = frames(4).double()
