@@ -34,6 +34,11 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
+def _printable(text: str) -> str:
+    """One line without control characters: names out of files and shells are in it, and may hold any."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class _Commands(TyperGroup):
     """Turns what went wrong into one line on stderr and a documented exit code."""
 
@@ -41,7 +46,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ForecastError as error:
-            typer.echo(f"forecast: {error}", err=True)
+            typer.echo(f"forecast: {_printable(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):

@@ -1,7 +1,8 @@
 """Small files of every format, and ways to damage them that are functions of a random generator alone."""
 
+import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,11 @@ def _arrays(path: Path) -> Iterator[dict[str, Any]]:
             yield found
 
 
+def _numeric(arrays: Mapping[str, Any]) -> list[Any]:
+    """Those that hold numbers, and at least one."""
+    return [a for a in arrays.values() if np.dtype(a.dtype).kind in "fiu" and 0 not in a.shape]
+
+
 def _label(variable: Any, name: str, value: Any) -> None:
     """Set an attribute; what the format has no word for stays as it was."""
     with suppress(TypeError, ValueError, AttributeError, RuntimeError, OSError):
@@ -178,6 +184,10 @@ def _label(variable: Any, name: str, value: Any) -> None:
             variable.attrs[name] = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
         else:
             variable.attrs[name] = value
+
+
+def _attributes_of(variable: Any) -> list[str]:
+    return variable.ncattrs() if isinstance(variable, netCDF4.Variable) else list(variable.attrs)
 
 
 def _fill(variable: Any, values: np.ndarray) -> None:
@@ -276,7 +286,8 @@ _CALENDARS = ("lunar", "julian", "360_day", "noleap", "", "366_day", "none", "pr
 def _attribute(path: Path, random: np.random.Generator) -> None:
     with _arrays(path) as arrays:
         for _ in range(int(random.integers(1, 4))):
-            _label(_one(random, arrays.values()), _one(random, _ATTRIBUTES), _one(random, _ABSURD))
+            variable = _one(random, arrays.values())
+            _label(variable, _one(random, (*_ATTRIBUTES, *_attributes_of(variable))), _one(random, _ABSURD))
 
 
 def _time_units(path: Path, random: np.random.Generator) -> None:
@@ -297,7 +308,7 @@ def _calendar(path: Path, random: np.random.Generator) -> None:
 def _coordinate(path: Path, random: np.random.Generator) -> None:
     """Times or places that are missing, infinite, huge, repeated, out of order, or all the same."""
     with _arrays(path) as arrays:
-        variable = _one(random, [array for array in arrays.values() if len(array.shape) == 1 and array.shape[0]])
+        variable = _one(random, [array for array in _numeric(arrays) if len(array.shape) == 1])
         values = np.asarray(variable[...]).astype(float)
         place = int(random.integers(len(values)))
         change = _one(random, ("value", "value", "twice", "shuffled", "reversed", "constant", "jump", "wrapped"))
@@ -321,7 +332,7 @@ def _coordinate(path: Path, random: np.random.Generator) -> None:
 def _values(path: Path, random: np.random.Generator) -> None:
     """Values of a field that are missing, infinite, huge, tiny, customary fill values, or all the same."""
     with _arrays(path) as arrays:
-        variable = _one(random, [array for array in arrays.values() if len(array.shape) > 1 and 0 not in array.shape])
+        variable = _one(random, [array for array in _numeric(arrays) if len(array.shape) > 1])
         values = np.asarray(variable[...]).astype(float)
         wrong = _one(random, (np.nan, np.inf, 1e36, 9.96920996838687e36, 1e20, 3e38, -3e38, 1e-45, 0, 1e8, 1e19))
         share = _one(random, (0, 0.05, 1))
@@ -336,13 +347,11 @@ def _shape(path: Path, random: np.random.Generator) -> None:
     kind = path.name.split("-", 1)[-1]
     frames = _one(random, (0, 1, 2, 5, FRAMES, FRAMES, 100))
     cells = [_one(random, (0, 1, 1, 2, 5, 64)) if random.random() < 0.7 else size for size in (HEIGHT, WIDTH)]
-    if path.is_dir():
-        import shutil
-
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-    FORMATS[kind](path, (frames, *cells))
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    try:
+        FORMATS[kind](path, (frames, *cells))
+    except RuntimeError:  # a classic file has no second dimension of length 0
+        FORMATS[kind](path, (frames, *(size or 1 for size in cells)))
 
 
 def _claim(path: Path, random: np.random.Generator) -> None:

@@ -134,8 +134,8 @@ def check_info(stdout: str, file: Path) -> None:
 def cells_of(file: Path, name: str) -> int | None:
     """The number of values of a variable, as the format's own library says; None if it has another name there."""
     if file.is_dir():
-        array = zarr.open_group(file, mode="r", use_consolidated=False).get(name)
-        return None if array is None else math.prod(array.shape)
+        with zarr.open_group(file, mode="r") as store:
+            return math.prod(store[name].shape) if name in store else None
     if file.suffix == ".nc":
         with netCDF4.Dataset(file) as dataset:
             return int(dataset[name].size) if name in dataset.variables else None

@@ -63,7 +63,7 @@ class End:
         """A refusal is one line, the last one; or, of the command line itself, the usage."""
         if self.code == 2 and "Usage:" in self.stderr:
             return ""
-        said = self.stderr.splitlines()
+        said = self.stderr.removesuffix("\n").split("\n")
         lines = [line for line in said if line.startswith("forecast: ")]
         if len(lines) != 1 or said[-1] != lines[0]:
             return f"exit code {self.code} without a last line that says why:\n{self.stderr}"
@@ -89,7 +89,7 @@ def command(arguments: Sequence[object], folder: Path, check: Callable[[str], st
         end.unlink()
         log.unlink()
         return End(**(told | {"warned": tuple(told["warned"])}))
-    return End(code, crash=log.read_text(errors="replace")[-4000:] or "(nothing said)")
+    return End(code, crash=log.read_text(errors="replace")[:4000] or "(nothing said)")
 
 
 def _be_child(arguments: list[str], folder: Path, check: Callable[[str], str], end: Path, log: Path) -> None:
