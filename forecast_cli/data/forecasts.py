@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,14 +98,22 @@ def open_written(path: Path) -> xr.Dataset:
         return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
 
 
+@contextmanager
+def trusting(path: str | Path) -> Iterator[None]:
+    """Inside, whatever a file that `forecast` wrote lacks, or has of another kind, is a DataError that names the file."""
+    with reading(f"{path}: damaged, or written by another version of forecast"):
+        yield
+
+
 def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
     """Open a forecast file lazily; DataError if it is not one."""
     dataset = with_our_names(open_written(path))
     if dataset.attrs.get("forecast_kind") != "forecast":
         raise DataError(f"{path}: not a forecast that `forecast rollout` wrote.")
-    variables = tuple(str(dataset.attrs["forecast_variables"]).split())
-    outer = str(dataset[variables[0]].dims[0])
-    return ForecastFile(label or str(dataset.attrs["forecast_model"]), path, dataset, outer, variables)
+    with trusting(path):
+        variables = tuple(str(dataset.attrs["forecast_variables"]).split())
+        outer = str(dataset[variables[0]].dims[0])
+        return ForecastFile(label or str(dataset.attrs["forecast_model"]), path, dataset, outer, variables)
 
 
 def read_values(variable: xr.Variable, source: str) -> np.ndarray:

@@ -33,11 +33,11 @@ def require_places(dataset: xr.Dataset, roles: Roles, source: str) -> None:
         if not np.isfinite(values).all():
             cell = int(np.flatnonzero(~np.isfinite(values))[0])
             raise DataError(
-                f"{source}: the coordinate '{coordinate.name}' is {values[cell]} at cell {cell}. Correct it, or drop it to count the cells instead."
+                f"{source}: the coordinate '{coordinate.name}' is {values[cell]} at cell {cell}. Correct it, or drop the variable."
             )
         if values.size > 1 and (values == values[0]).all():
             raise DataError(
-                f"{source}: the coordinate '{coordinate.name}' is {values[0]:g} in all cells. Correct it, or drop it to count the cells instead."
+                f"{source}: the coordinate '{coordinate.name}' is {values[0]:g} in all cells. Correct it, or drop the variable."
             )
 
 

@@ -167,7 +167,7 @@ def steps_of(interval: float, time_step: float, limit: float, *, name: str, wher
         raise ConfigError(f"{where} {time_step:g}: expected a positive number.")
     if interval / time_step > MOST_STEPS:
         raise ConfigError(
-            f"{where} {time_step:g}: {interval / time_step:.3g} steps from a frame to the next, {interval:g} later, would never end. Are the units right?"
+            f"{where} {time_step:g}: {interval / time_step:.3g} steps to a frame, {interval:g} apart, would never end. Check the units."
         )
     steps = max(1, math.ceil(interval / time_step - 1e-6))
     if interval / steps > limit * (1 + 1e-9):

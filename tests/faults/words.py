@@ -88,6 +88,15 @@ def _of_kind(described: Mapping[str, Any]) -> Sequence[Any]:
 
 # Command lines
 
+PLACES = {
+    "netcdf4": "netcdf4.nc",
+    "waves": "waves.nc",
+    "run": "run of netcdf4.nc",
+    "scores": "scores.nc",
+    "forecast": "forecast.nc",
+}
+"""What stands in the folder of the originals."""
+
 _TEXTS = (
     "", " ", "é☃", "a=b", "=", ":", "x:y", "0", "1", "2", "-1", "1.5", "1e999", "nan", "inf", "last", "2000-01-03", "t2m",
     "time=0:3", "lat=50", "lat=nan", "lon=10:14", "sample=0", "/", ".", "..", "-", "--", "~", "9" * 30, str(2**31), "0.5,0.25,0.25",
@@ -95,6 +104,36 @@ _TEXTS = (
     "none.nc:x", "rmse,acc", "persistence:2", "climatology:hour", "a=0:1,0:1", "1h", "6h", "6mo", "00:00:01", "auto",
     "must", "must", "out/", "out.zarr", "out.nc", "out.png", "out.gif", "x" * 300,
 )  # fmt: skip
+_GOOD: Mapping[str, Sequence[str]] = {
+    "select": ("time=2000-01-01:2000-01-04", "lat=50", "lon=10:14", "lat=44:50", "time=last", "lat=nan", "sample=0:1", "x=3", "lon=:"),
+    "dims": ("time=time,y=lat,x=lon", "y=lon,x=lat", "time=time", "y=y", "z=lat", "time=lat", "time=time,time=lat"),
+    "split": ("0.5,0.25,0.25", "12,6,6", "24,0,0", "1,1,1", "0.5,0.5", "2000-01-01:2000-01-04,2000-01-05:2000-01-06", ":12,12:", "nan,1,1"),
+    "split_along": ("time", "sample", "x"),
+    "variable": ("t2m", "pressure", "t2m,pressure", "eta", "eta=eta,u=u", "u", ","),
+    "set_": ("model.kernel_size=9", "training.segments=1", "model.patch=2", "data.normalize=pointwise", "model.boundary=circular",
+             "data.coordinates='y,x'", "data.calendar_features=auto", "model.name=convlstm", "data.stride=9", "x", "a.b=c", "model.hidden=[]"),
+    "static": ("t2m", "lat", "{netcdf4}:t2m", "{netcdf4}:lat"), "forcing": ("t2m", "pressure", "{netcdf4}:pressure", "lat"),
+    "mask": ("t2m", "t2m=1", "{netcdf4}:lat", "{netcdf4}:t2m"),
+    "init_time": ("last", "2000-01-03", "2000-01-03T06", "1999-01-01", "3"), "lead_time": ("6h", "1d", "2", "0h", "1e9d", "6mo"),
+    "metric": ("rmse", "acc", "bias,mae", "relative_l2", "x"), "region": ("a=44:50,10:14", "a=0:1,0:1", "a={netcdf4}:t2m", "a=nan:1,0:1"),
+    "baseline": ("persistence", "persistence:2", "climatology", "climatology:hour", "persistence:0", "persistence:999"),
+    "climatology": ("mean", "hour", "dayofyear", "month", "x"), "label": ("a", "a,b", "[red]", "é"), "block": ("1", "2", "99", "0"),
+    "lead": ("1", "1,2", "0", "99", "2,1"), "what": ("fields", "animation", "scores", "spectra", "training", "topography"),
+    "preset": ("series", "finn", "navier-stokes", "x"), "model": ("convgru", "finn", "minconvgru", "x"), "hidden": ("2x2", "1", "0", "3,"),
+    "resume": ("auto", "must", "never"), "time_limit": ("00:00:01", "0", "1e9", "::"), "naming": ("cf", "weatherbench2", "x"),
+    "nan": ("mask", "error"), "precision": ("32", "bf16", "16"), "device": ("cpu", "cuda", "cuda:99", "mps", "meta", "x"),
+    "learning_rate": ("0.1", "1e30", "nan", "-1"), "seed": ("0", "-1", "9" * 30), "batch_size": ("1", "2", "1000000", "0"),
+    "context": ("1", "3", "23", "24", "1000"), "horizon": ("0", "1", "20", "1000"), "init_every": ("1", "2", "99"), "start": ("0", "-1", "99"),
+    "checkpoint_every": ("1", "1m", "0", "x"), "noise": ("1%", "0.1", "eta=1%", "0", "-1%", "nan"), "gravity": ("free", "9.81", "0", "nan"),
+    "dtype": ("float32", "float64", "x"), "prior": ("white", "smooth", "smooth:1000", "smooth:x"), "initial": ("50", "auto", "-1", "1e9"),
+    "topography": ("seamount", "shelf", "flat", "x"), "duration": ("1", "0", "-1", "nan"), "time_step": ("10", "1e-30", "0", "nan"),
+    "min_depth": ("1", "-1", "1e9", "nan"), "max_depth": ("100", "4000", "0", "nan"), "uncertainty": ("none", "gauss-newton", "x"),
+    "scheme": ("upwind", "centred", "x"), "param": ("D=1", "nu=0.01", "x=1", "D=nan"), "boundary": ("left=dirichlet:1", "top=x", "left=periodic"),
+    "output": ("out.nc", "out.zarr", "out.png", "out", "no/where.nc", "."), "init_from": ("{run}", "."), "initial_velocity": ("rest", "auto", "x"),
+    "refine": ("1", "2", "0"), "coarsen": ("1", "2", "3"), "viscosity": ("0.001", "0", "nan"), "truth": ("{netcdf4}", "{waves}:depth", "x"),
+    "coriolis": ("0", "1e-4", "nan"), "beta": ("0", "1", "nan"), "friction": ("0", "1", "-1"), "data": ("{netcdf4}", "{waves}", "x.nc"),
+}  # fmt: skip
+"""Values that an option may take, some of them good, by the name of its parameter."""
 _COUNTS = ("0", "1", "2", "3", "-1", "x", "1.5", "")
 """For what takes as long as it is large."""
 _LONG = {
@@ -112,10 +151,11 @@ _LONG = {
 }
 
 
-def command_lines(bases: Sequence[Sequence[str]], files: Sequence[Path]) -> st.SearchStrategy[list[str]]:
+def command_lines(bases: Sequence[Sequence[str]], folder: Path) -> st.SearchStrategy[list[str]]:
     """A command line that works, with options added, repeated, moved and lost."""
     texts = st.one_of(
-        st.sampled_from([*_TEXTS, *map(str, files)]), st.text(st.characters(exclude_characters="\0"), max_size=5)
+        st.sampled_from([*_TEXTS, *(str(folder / name) for name in PLACES.values())]),
+        st.text(st.characters(exclude_characters="\0"), max_size=5),
     )
 
     @st.composite
@@ -123,13 +163,17 @@ def command_lines(bases: Sequence[Sequence[str]], files: Sequence[Path]) -> st.S
         base = list(draw(st.sampled_from(bases)))
         names, rest = _command_of(base)
         parts = _parts(rest)
-        for option, takes, long in draw(st.lists(st.sampled_from(_options(names)), max_size=4)):
-            pool = st.sampled_from(_COUNTS) if long else texts
-            parts.append([option, draw(pool)] if takes else [option])
+        for option in draw(st.lists(st.sampled_from(_options(names)), max_size=4)):
+            meant = _COUNTS if option.name in _LONG else _GOOD.get(option.name)
+            pool = st.sampled_from(meant) if meant and (option.name in _LONG or draw(st.integers(0, 5))) else texts
+            word = draw(st.sampled_from(option.opts))
+            parts.append(
+                [word] if option.is_flag else [word, draw(pool).replace("{", str(folder) + "/{").format(**PLACES)]
+            )
         parts = draw(st.permutations(parts)) if draw(st.booleans()) else parts
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 9)) == 0:
             parts = parts[:-1]
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 9)) == 0:
             parts.insert(draw(st.integers(0, len(parts))), [draw(texts)])
         return [*names, *(word for part in parts for word in part)]
 
@@ -152,14 +196,9 @@ def _parts(words: Sequence[str]) -> list[list[str]]:
     return parts
 
 
-def _options(names: Sequence[str]) -> list[tuple[str, bool, bool]]:
-    """Options of a command: its word, whether a value follows, and whether that costs time."""
+def _options(names: Sequence[str]) -> list[Any]:
+    """The options of a command."""
     found: Any = typer.main.get_command(app)
     for name in names:
         found = found.commands[name]
-    return [
-        (word, not option.is_flag, option.name in _LONG)
-        for option in found.params
-        if option.param_type_name == "option"
-        for word in option.opts
-    ]
+    return [option for option in found.params if option.param_type_name == "option"]
