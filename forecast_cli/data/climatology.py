@@ -85,6 +85,6 @@ def load_cycles(path: Path) -> Cycles:
         return {}
     try:
         with reading(f"{path}: damaged"), xr.open_dataset(path, engine="netcdf4") as dataset:
-            return {kind: dataset[kind].values for kind in CYCLES if kind in dataset}
+            return {kind: np.asarray(dataset[kind].values, np.float32) for kind in CYCLES if kind in dataset}
     except DataError as error:
         raise CheckpointError(str(error)) from error

@@ -91,6 +91,9 @@ def _zarr(path: Path, time_as_steps: bool) -> xr.Dataset:
         raise DataError(f"{path}: a folder, and no Zarr store. Give the files in it, for example as '{path}/*.nc'.")
     if find_spec("zarr") is None:
         raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.")
+    from forecast_cli.data.chunks import refuse_cut_chunks  # comes with zarr
+
+    refuse_cut_chunks()
     with reading(f"{path}: not a readable Zarr store"):
         return _with_times(path, lambda **options: xr.open_zarr(path, chunks=None, **options), time_as_steps)
 

@@ -59,6 +59,12 @@ class End:
             return f"a warning of a library: {self.warned[0]}"
         return self.wrong if self.code == 0 else self._about_the_refusal()
 
+    @property
+    def crashed_in(self) -> str:
+        """The file of the library that took the process down with it; "" where none did."""
+        place = re.search(r'most recent call first\):\n  File "([^"]+)"', self.crash)
+        return place[1] if self.code < 0 and place and "/forecast_cli/" not in place[1] else ""
+
     def _about_the_refusal(self) -> str:
         """A refusal is one line, the last one; or, of the command line itself, the usage."""
         if self.code == 2 and "Usage:" in self.stderr:
