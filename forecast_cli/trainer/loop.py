@@ -374,6 +374,9 @@ class Trainer:
             raise DivergedError(
                 f"the validation loss became {score} in epoch {progress.epoch + 1}. Lower training.learning_rate."
             )
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.best_model.parameters()):
+            # The loss is that of the weights before the last step.
+            self._require_finite(math.nan)
         row["seconds"] = round(progress.seconds, 3)
         improved = score < progress.best
         if improved:
