@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from forecast_cli.errors import ConfigError
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 def _comma_separated(value: Any) -> Any:
@@ -119,7 +119,7 @@ class ModelConfig(Section):
     """Frames of a cycle such as a day: what came one cycle before the frame to be forecast enters too; 0 for none."""
     patch: PositiveInt = 1
     """Cells along each side of a patch, the unit in which the layers work."""
-    mlp: Annotated[float, Field(ge=0)] = 0.0
+    mlp: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Width of a channel MLP after each cell, in units of the layer's; 0 has none."""
     activation: str = "auto"
     """Where a model leaves it open, as in that MLP; auto: the model's own. A name out of models.activations, such as relu or sugar-nelu."""
@@ -191,7 +191,7 @@ class TrainingConfig(Section):
     """bf16: convolutions in bfloat16; weights, recurrence, norms and loss stay in float32."""
     compile: bool = False
     """Let torch compile the model at its first step; worth it where that takes less time than it saves."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class RunConfig(Section):

@@ -5,6 +5,12 @@ Anything else that escapes a command is a bug and leaves with exit code 1.
 """
 
 
+def first_line(error: Exception) -> str:
+    """What a library says was wrong, fit for a line of our own; the kind of its exception where it says nothing."""
+    said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return said if len(said) <= 200 else f"{said[:200]}..."
+
+
 class ForecastError(Exception):
     """A failure that the user can act on."""
 

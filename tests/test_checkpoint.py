@@ -94,6 +94,21 @@ def test_a_training_state_is_loaded_without_executing_what_it_holds(run, tmp_pat
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize("lost", ["x", "hour", None])
+def test_a_damaged_climatology_is_refused(lost, run):
+    import h5py
+
+    path = run / "climatology.nc"
+    if lost is None:
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        with h5py.File(path, "r+") as file:
+            del file[lost]
+            file[lost] = "text"
+    with pytest.raises(CheckpointError, match=r"climatology\.nc: damaged"):
+        checkpoint.load_model(run)
+
+
 def test_another_version_of_the_format_is_refused(run):
     description = json.loads((run / "model.json").read_text())
     describe_weights(run, json.dumps(description | {"format": 99}))

@@ -270,3 +270,11 @@ def test_a_rollout_on_two_ranks_is_stopped_and_resumed_to_the_bit(trajectories, 
     assert codes in ([75, 75], [0, 0]), (tmp_path / "rank0.txt").read_text()
     assert run([*command, "-o", stopped], 2, tmp_path)[0] == [0, 0]
     assert np.array_equal(xr.load_dataset(whole).u, xr.load_dataset(stopped).u)
+
+
+def test_without_gaps_nobody_need_be_asked_how_many_values_there_are(series, tmp_path):
+    """Two ranks against one on whole fields, odd numbers included: the counts follow from the shapes."""
+    shared = ["train", series, *OPTIONS, "--epochs", 2, "--split", "36,11,4"]
+    assert run([*shared, "--batch-size", 3, "-o", tmp_path / "two"], 2, tmp_path)[0] == [0, 0]
+    assert run([*shared, "--batch-size", 6, "-o", tmp_path / "one"], 1, tmp_path)[0] == [0]
+    assert_alike(tmp_path / "two", tmp_path / "one")

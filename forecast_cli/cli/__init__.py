@@ -35,6 +35,11 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
+def _printable(text: str) -> str:
+    """One line without control characters: names out of files and shells are in it, and may hold any."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class _Commands(TyperGroup):
     """Turns what went wrong into one line on stderr and a documented exit code."""
 
@@ -43,7 +48,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except ForecastError as error:
             if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
-                talk.complain(str(error))
+                talk.complain(_printable(str(error)))
             raise typer.Exit(error.exit_code) from error
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):

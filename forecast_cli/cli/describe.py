@@ -9,18 +9,14 @@ if TYPE_CHECKING:
 
 def described(place: str) -> dict[str, Any] | None:
     """The facts about a run directory, its closures, a forecast or a score file, in the order they are told; None for other files."""
-    from forecast_cli.data.forecasts import kind_of
+    from forecast_cli.data.forecasts import kind_of, trusting
 
-    kind = kind_of(place)
-    if kind == "run":
-        return _run(Path(place))
-    if kind == "forecast":
-        return _forecast(Path(place))
-    if kind == "closures":
-        return _closures(Path(place))
-    if kind == "topography":
-        return _topography(Path(place))
-    return _scores(Path(place)) if kind == "scores" else None
+    known = {"run": _run, "forecast": _forecast, "closures": _closures, "topography": _topography, "scores": _scores}
+    tell = known.get(kind_of(place))
+    if tell is None:
+        return None
+    with trusting(place):
+        return tell(Path(place))
 
 
 def _run(run: Path) -> dict[str, Any]:

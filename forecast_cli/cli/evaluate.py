@@ -47,7 +47,7 @@ def evaluate(
     block: Annotated[
         int | None, typer.Option(help="Consecutive starts drawn together. [default: cube root of their number]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", callback=shared.seed)] = 0,
     spectra: Annotated[bool, typer.Option("--spectra", help="Add power spectra of forecasts and truth.")] = False,
     label: Annotated[
         list[str] | None, typer.Option(help="Name of each forecast, in order. [default: its model]")

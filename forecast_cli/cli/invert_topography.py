@@ -89,7 +89,7 @@ def invert_topography(
     resume: Annotated[str, typer.Option(help="auto: go on from an output that has not converged. never.")] = "never",
     dims: shared.Dims = None,
     select: shared.Select = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.", callback=shared.seed)] = 0,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     device: shared.Device = "cpu",
     overwrite: shared.Overwrite = False,

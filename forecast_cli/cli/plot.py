@@ -58,7 +58,7 @@ def plot(
 ) -> None:
     """Draw the picture that suits a file: scores, fields beside the truth, training curves; .gif and .mp4 are films."""
     from forecast_cli import plots
-    from forecast_cli.data.forecasts import kind_of, open_written
+    from forecast_cli.data.forecasts import kind_of, open_written, trusting
     from forecast_cli.data.output import refuse_overwrite
 
     refuse_overwrite(output, overwrite)
@@ -72,10 +72,10 @@ def plot(
     if kind == "run":
         plots.plot_training(Path(file), output, overwrite=overwrite)
     elif kind == "closures":
-        with open_written(Path(file)) as dataset:
+        with trusting(file), open_written(Path(file)) as dataset:
             plots.plot_closures(dataset, output, overwrite=overwrite)
     elif what == "topography":
-        with open_written(Path(file)) as dataset:
+        with trusting(file), open_written(Path(file)) as dataset:
             plots.plot_topography(dataset, output, overwrite=overwrite)
     elif kind == "scores":
         _plot_scores(file, output, what, lead, overwrite)
@@ -92,9 +92,9 @@ def plot(
 
 def _plot_scores(file: str, output: Path, what: str, lead: str | None, overwrite: bool) -> None:
     from forecast_cli import plots
-    from forecast_cli.data.forecasts import open_written
+    from forecast_cli.data.forecasts import open_written, trusting
 
-    with open_written(Path(file)) as dataset:
+    with trusting(file), open_written(Path(file)) as dataset:
         if what == "scores":
             plots.plot_scores(dataset, output, overwrite=overwrite)
             return

@@ -60,6 +60,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stand
 Output = Annotated[Path, typer.Option("-o", "--output", help="File to write.")]
 
 
+def seed(value: int | None) -> int | None:
+    """A seed as an option gives it. Raises ConfigError for one that the generators, or the file that keeps it, cannot hold."""
+    if value is not None and not 0 <= value < 2**63:
+        raise ConfigError(f"--seed {value}: expected a whole number from 0 to 2^63 - 1.")
+    return value
+
+
 def names(values: Iterable[str] | None) -> tuple[str, ...] | None:
     """Repeated or comma-separated names as one tuple; None where none were given."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip()) if values else None

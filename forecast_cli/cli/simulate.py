@@ -23,7 +23,7 @@ def navier_stokes(
     time_step: Annotated[
         float | None, typer.Option(help="Longest step of the solver. [default: suited to each flow]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the initial vorticity.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the initial vorticity.", callback=shared.seed)] = 0,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     device: shared.Device = "auto",
     overwrite: shared.Overwrite = False,
@@ -62,7 +62,7 @@ Cells = Annotated[
 Frames = Annotated[int | None, typer.Option(help="Frames in all, the first at time 0. [default: the published]")]
 Duration = Annotated[float | None, typer.Option(help="Time of the last frame. [default: the published]")]
 Every = Annotated[int, typer.Option(help="Write every so many frames.")]
-Seed = Annotated[int, typer.Option(help="Seed of the draws and of the noise.")]
+Seed = Annotated[int, typer.Option(help="Seed of the draws and of the noise.", callback=shared.seed)]
 Param = Annotated[list[str] | None, typer.Option(help="NAME=VALUE of a parameter of the equation (repeat).")]
 Boundary = Annotated[
     list[str] | None,

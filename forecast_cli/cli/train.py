@@ -38,7 +38,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     precision: Annotated[str | None, typer.Option(help="32, or bf16: convolutions in bfloat16. [default: 32]")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Let torch compile the model at its first step.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.", callback=shared.seed)] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Training,validation,test: fractions, counts or ranges 1979:2014,2015:2016,2017:2018."),

@@ -13,9 +13,10 @@ import xarray as xr
 from forecast_cli.data.cycles import CYCLES, Cycles, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_dataset
+from forecast_cli.data.reading import reading
 from forecast_cli.data.times import TimeAxis, dates_of
 from forecast_cli.data.windows import Frames, Part, blocks
-from forecast_cli.errors import CheckpointError
+from forecast_cli.errors import CheckpointError, DataError
 
 WINDOW = 15
 """Days on either side that a day of the year is averaged over, as a day alone has but one value a year."""
@@ -85,7 +86,7 @@ def load_cycles(path: Path) -> Cycles:
     if not path.exists():
         return {}
     try:
-        with xr.open_dataset(path, engine="netcdf4") as dataset:
-            return {kind: dataset[kind].values for kind in CYCLES if kind in dataset}
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({str(error).splitlines()[0]}).") from error
+        with reading(f"{path}: damaged"), xr.open_dataset(path, engine="netcdf4") as dataset:
+            return {kind: np.asarray(dataset[kind].values, np.float32) for kind in CYCLES if kind in dataset}
+    except DataError as error:
+        raise CheckpointError(str(error)) from error

@@ -11,12 +11,15 @@ import xarray as xr
 
 from forecast_cli.data import selecting
 from forecast_cli.data.files import Opened, bound_caches, expand, open_place
-from forecast_cli.data.grid import axis_of, kind_of, without_repeated_longitude
+from forecast_cli.data.grid import axis_of, kind_of, require_places, without_repeated_longitude
 from forecast_cli.data.joining import bounds_of, gather, in_order, place_of
+from forecast_cli.data.reading import reading
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles
 from forecast_cli.data.times import TimeAxis, time_axis, without_times
 from forecast_cli.domain import Domain, Variable
 from forecast_cli.errors import DataError
+
+_DAMAGED = "The file is damaged: copy or download it again."
 
 
 class Reading(NamedTuple):
@@ -87,13 +90,8 @@ class Fields:
         _, height, width = self.domain.shape
         frames = np.empty((stop - start, len(self.names), height, width), np.float32)
         for channel, name in enumerate(self.names):
-            try:
+            with reading(f"{self.source}: '{name}' cannot be read from frame {start} on", _DAMAGED):
                 values: np.ndarray = self.dataset[name].variable.isel(index).values
-            except (OSError, RuntimeError) as error:
-                raise DataError(
-                    f"{self.source}: '{name}' cannot be read from frame {start} on ({str(error).splitlines()[0]}). "
-                    "The file is damaged: copy or download it again."
-                ) from error
             frames[:, channel] = values.reshape(stop - start, height, width)
         if self.mask is not None:
             frames[..., ~self.mask] = np.nan
@@ -204,6 +202,7 @@ def _fields(
         times = time_axis(str(time.name), time.variable, source)
     else:
         times = without_times(roles.time, dataset.sizes[roles.time])
+    require_places(dataset, roles, source)
     grid, boundary = kind_of(dataset, roles)
     order = [dimension for dimension in (roles.sample, roles.time, roles.y, roles.x) if dimension]
     domain = Domain(

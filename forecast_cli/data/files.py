@@ -16,6 +16,7 @@ import xarray as xr
 
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
+from forecast_cli.data.reading import reading
 from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
 
@@ -76,7 +77,7 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
 
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    try:
+    with reading(f"{path}: damaged or truncated"):
         if group:
             group, names = _group_and_dataset(path, group)
         dataset = _decoded(path, group, time_as_steps)
@@ -85,13 +86,6 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
             if not dataset.data_vars:
                 group = layouts.group_with_fields(path)
                 dataset, notes = _decoded(path, group, time_as_steps), (f"fields found in group /{group}",)
-    except (ValueError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: the times cannot be decoded ({reason}). Correct their units attribute, or number the frames with --time-as-steps."
-        ) from error
-    except (OSError, RuntimeError, AttributeError) as error:
-        raise DataError(f"{path}: damaged or truncated ({str(error).splitlines()[0]}).") from error
     if not dataset.data_vars:
         raise DataError(f"{place}: no fields here.{_elsewhere(path) if hdf5 else ''}")
     return Opened(dataset, names, notes)
@@ -103,39 +97,58 @@ def _zarr(path: Path, time_as_steps: bool) -> xr.Dataset:
         raise DataError(f"{path}: a folder, and no Zarr store. Give the files in it, for example as '{path}/*.nc'.")
     if find_spec("zarr") is None:
         raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.")
-    try:
-        return _with_times(lambda **options: xr.open_zarr(path, chunks=None, **options), time_as_steps)
-    except (ValueError, OverflowError, KeyError, OSError) as error:
-        raise DataError(f"{path}: not a readable Zarr store ({str(error).splitlines()[0]}).") from error
+    from forecast_cli.data.chunks import refuse_cut_chunks  # comes with zarr
+
+    refuse_cut_chunks()
+    with reading(f"{path}: not a readable Zarr store"):
+        return _with_times(path, lambda **options: xr.open_zarr(path, chunks=None, **options), time_as_steps)
 
 
 def _decoded(path: Path, group: str, time_as_steps: bool) -> xr.Dataset:
     return _with_times(
+        path,
         lambda **options: xr.open_dataset(path, engine="netcdf4", group=group or None, cache=False, **options),
         time_as_steps,
     )
 
 
-def _with_times(opener: Callable[..., xr.Dataset], time_as_steps: bool) -> xr.Dataset:
-    """The dataset as CF says, its dates as cftime objects where datetime64[ns] does not reach."""
+def _with_times(path: Path, opener: Callable[..., xr.Dataset], time_as_steps: bool) -> xr.Dataset:
+    """The dataset as CF says, its dates as cftime objects where datetime64[ns] does not reach.
+
+    Coordinates are read, so that a damaged one is known here. Raises DataError where only the times are wrong.
+    """
     options: dict[str, Any] = {"decode_timedelta": False, "decode_coords": "all"}
     with warnings.catch_warnings():
+        # What is amiss is for us to tell: two fill values are both masked, an odd attribute is left out.
+        warnings.simplefilter("ignore")
         warnings.filterwarnings("error", "Unable to decode time axis", xr.SerializationWarning)
-        # A fill value beside a missing value of another kind: both are masked.
-        warnings.filterwarnings("ignore", ".*multiple fill values", xr.SerializationWarning)
-        warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
         if time_as_steps:
-            return opener(**options, decode_times=False)
+            return _with_coordinates(opener(**options, decode_times=False))
         try:
-            return opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=None))
-        except ValueError as error:
+            return _with_coordinates(opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=None)))
+        except Exception as error:
             try:
-                return opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True))
-            except ValueError:
-                plain = opener(**options, decode_times=False)
-                if not any(_counts_months(variable) for variable in plain.variables.values()):
-                    raise error from None
-                return _by_calendar(plain)
+                return _with_coordinates(opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)))
+            except Exception:
+                plain = _with_coordinates(opener(**options, decode_times=False))
+                with reading(f"{path}: the times cannot be decoded", _UNDECODED):
+                    if not any(_counts_months(variable) for variable in plain.variables.values()):
+                        raise error from None
+                    return _by_calendar(plain)
+
+
+_UNDECODED = "Correct their units attribute, or number the frames with --time-as-steps."
+_TEXTS = ("units", "calendar", "standard_name", "long_name", "axis", "bounds", "equation")
+
+
+def _with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with what has one dimension in memory, and with text where CF has text, whatever kind the file gives."""
+    for variable in dataset.variables.values():
+        if variable.ndim <= 1:
+            variable.load()
+    for attributes in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
+        attributes.update({name: str(attributes[name]) for name in _TEXTS if name in attributes})
+    return dataset
 
 
 _CALENDAR_UNITS = re.compile(r"\s*(month|year)s?\s+since\s+(.+)")

@@ -1,8 +1,11 @@
 """Reading back the forecasts that `forecast rollout` wrote."""
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import xarray as xr
 
 from forecast_cli.data.fields import Reading
 from forecast_cli.data.naming import with_our_names
+from forecast_cli.data.reading import reading
 from forecast_cli.errors import DataError
 
 
@@ -83,16 +87,22 @@ def open_written(path: Path) -> xr.Dataset:
         raise DataError(f"{path}: not complete. The command that began it goes on with --resume auto.")
     # A plain number of days or seconds stays a number; lead_time says itself that it is a duration.
     durations = xr.coders.CFTimedeltaCoder(decode_via_units=False)
-    try:
+    if not path.exists():
+        raise DataError(f"{path}: no such file.")
+    if path.is_dir() and find_spec("zarr") is None:
+        raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.")
+    with reading(f"{path}: not a readable NetCDF file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         if path.is_dir():
             return xr.open_zarr(path, chunks=None, decode_timedelta=durations)
         return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except ImportError as error:
-        raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{path}: not a readable NetCDF file ({str(error).splitlines()[0]}).") from error
+
+
+@contextmanager
+def trusting(path: str | Path) -> Iterator[None]:
+    """Inside, whatever a file that `forecast` wrote lacks, or has of another kind, is a DataError that names the file."""
+    with reading(f"{path}: damaged, or written by another version of forecast"):
+        yield
 
 
 def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
@@ -100,16 +110,13 @@ def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
     dataset = with_our_names(open_written(path))
     if dataset.attrs.get("forecast_kind") != "forecast":
         raise DataError(f"{path}: not a forecast that `forecast rollout` wrote.")
-    variables = tuple(str(dataset.attrs["forecast_variables"]).split())
-    outer = str(dataset[variables[0]].dims[0])
-    return ForecastFile(label or str(dataset.attrs["forecast_model"]), path, dataset, outer, variables)
+    with trusting(path):
+        variables = tuple(str(dataset.attrs["forecast_variables"]).split())
+        outer = str(dataset[variables[0]].dims[0])
+        return ForecastFile(label or str(dataset.attrs["forecast_model"]), path, dataset, outer, variables)
 
 
 def read_values(variable: xr.Variable, source: str) -> np.ndarray:
     """The values of a part of a file as float64; DataError if the file is damaged there."""
-    try:
+    with reading(f"{source}: cannot be read to its end", "The file is damaged."):
         return np.asarray(variable.values, np.float64)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{source}: cannot be read to its end ({str(error).splitlines()[0]}): the file is damaged."
-        ) from error

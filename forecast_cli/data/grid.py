@@ -6,6 +6,7 @@ import xarray as xr
 from forecast_cli.data.roles import Roles, coordinate_of
 from forecast_cli.data.times import as_meant
 from forecast_cli.domain import Axis, Boundary, GridKind
+from forecast_cli.errors import DataError
 
 
 def axis_of(dataset: xr.Dataset, dimension: str, role: str) -> Axis:
@@ -20,6 +21,33 @@ def axis_of(dataset: xr.Dataset, dimension: str, role: str) -> Axis:
         spacing = None
     rounded = None if spacing is None else as_meant(float(spacing), values)
     return Axis(dimension, size, str(coordinate.attrs.get("units", "")), float(values[0]), rounded)
+
+
+def require_places(dataset: xr.Dataset, roles: Roles, source: str) -> None:
+    """DataError where a coordinate of space is missing or infinite somewhere, or the same everywhere: nothing lies anywhere then."""
+    for dimension, role in ((roles.y, "y"), (roles.x, "x")):
+        coordinate = coordinate_of(dataset, dimension, role) if dimension else None
+        if coordinate is None or coordinate.dtype.kind not in "fiu":
+            continue
+        values = coordinate.values.astype(float)
+        if not np.isfinite(values).all():
+            cell = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise DataError(
+                f"{source}: the coordinate '{coordinate.name}' is {values[cell]} at cell {cell}. Correct it, or drop the variable."
+            )
+        if values.size > 1 and (values == values[0]).all():
+            raise DataError(
+                f"{source}: the coordinate '{coordinate.name}' is {values[0]:g} in all cells. Correct it, or drop the variable."
+            )
+
+
+def is_scale(coordinate: xr.DataArray) -> bool:
+    """Whether the numbers of a coordinate rise or fall all the way, so that fields can be drawn against them."""
+    if coordinate.dtype.kind not in "fiu":
+        return False
+    values = coordinate.values.astype(float)
+    steps = np.diff(values)
+    return bool(np.isfinite(values).all() and np.isfinite(steps).all() and ((steps > 0).all() or (steps < 0).all()))
 
 
 def kind_of(dataset: xr.Dataset, roles: Roles) -> tuple[GridKind, Boundary]:
@@ -43,7 +71,7 @@ def without_repeated_longitude(dataset: xr.Dataset, roles: Roles) -> tuple[xr.Da
         return dataset, ()
     values = x.values.astype(float)
     spacing = abs(values[1] - values[0])
-    if abs(abs(values[-1] - values[0]) - 360) > 1e-3 * spacing:
+    if not abs(abs(values[-1] - values[0]) - 360) <= 1e-3 * spacing:
         return dataset, ()
     note = f"longitude {values[-1]:g} repeats {values[0]:g}: left out"
     return dataset.isel({roles.x: slice(0, -1)}), (note,)

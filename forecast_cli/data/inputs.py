@@ -225,7 +225,7 @@ def _on_grid(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray,
     """A variable with dimensions renamed to sample, time, y and x, cut to the cells of the fields, and its file."""
     variable, source = _found(reference, fields, option)
     known = {getattr(fields.roles, role): role for role in ("sample", "time", "y", "x")}
-    dataset = variable.to_dataset(name=variable.name)
+    dataset = variable.to_dataset(name="field")  # its own name may be that of a coordinate
     names = {str(d): known.get(str(d)) or role_of(dataset, str(d)) for d in variable.dims}
     variable = variable.squeeze([d for d, role in names.items() if role is None and variable.sizes[d] == 1], drop=True)
     unknown = [d for d in map(str, variable.dims) if names[d] is None]

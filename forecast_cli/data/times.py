@@ -281,7 +281,8 @@ def _step(axis: TimeAxis, source: str) -> TimeStep:
 
 def as_meant(step: float, values: np.ndarray) -> float:
     """The step between numbers, without the digits that their storage has added: in float32 a step of 0.1 is 0.10000000149."""
-    through_float32 = bool((values.astype(np.float32) == values).all())
+    with np.errstate(over="ignore"):
+        through_float32 = bool((values.astype(np.float32) == values).all())
     return float(f"{step:.{6 if through_float32 else 12}g}")
 
 

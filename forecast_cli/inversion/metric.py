@@ -30,6 +30,10 @@ def metric_grid(fields: Fields, told: Told) -> tuple[Grid, float | None]:
             raise DataError(
                 f"{fields.source}: '{axis.name}' descends. Turn the data round: ncpdq -a -{axis.name} IN OUT."
             )
+        if not 1e-6 <= axis.spacing <= 1e9:
+            raise DataError(
+                f"{fields.source}: cells of {axis.spacing:g} {axis.units} along '{axis.name}' are none of a sea. Correct the coordinate."
+            )
     if domain.grid != "latitude-longitude":
         per = {"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "km": 1000.0}
         for axis in (y, x):

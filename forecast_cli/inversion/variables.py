@@ -7,6 +7,7 @@ import xarray as xr
 
 from forecast_cli.data.fields import Fields, refuse_fill_values
 from forecast_cli.data.files import expand, open_place
+from forecast_cli.data.reading import reading
 from forecast_cli.data.roles import nearest
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.observed import CHANNELS
@@ -81,12 +82,8 @@ def found_names(variables: Mapping[str, xr.DataArray], wanted: Mapping[str, str]
 def values_of(fields: Fields) -> np.ndarray:
     """All of a variable, (sample, time, height, width) in float64. DataError for infinite and fill values."""
     name = fields.names[0]
-    try:
+    with reading(f"{fields.source}: '{name}' cannot be read", "Copy or download the file again."):
         values = np.asarray(fields.dataset[name].values, float)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{fields.source}: '{name}' cannot be read ({str(error).splitlines()[0]}). Copy or download the file again."
-        ) from error
     require_numbers(values, name, fields.source)
     return values.reshape(fields.samples, fields.frames, *fields.domain.shape[1:])
 

@@ -154,6 +154,10 @@ def stable_steps(interval: float, limit: float) -> int:
     return max(1, math.ceil(interval / (MARGIN * limit) - 1e-9)) if math.isfinite(limit) else 1
 
 
+MOST_STEPS = 10**6
+"""Between two frames; even on a few cells they take minutes."""
+
+
 def steps_of(interval: float, time_step: float, limit: float, *, name: str, where: str) -> int:
     """The number of equal steps of at most `time_step` that fill `interval`.
 
@@ -161,6 +165,10 @@ def steps_of(interval: float, time_step: float, limit: float, *, name: str, wher
     """
     if not (time_step > 0 and math.isfinite(time_step)):
         raise ConfigError(f"{where} {time_step:g}: expected a positive number.")
+    if interval / time_step > MOST_STEPS:
+        raise ConfigError(
+            f"{where} {time_step:g}: {interval / time_step:.3g} steps to a frame, {interval:g} apart, would never end. Check the units."
+        )
     steps = max(1, math.ceil(interval / time_step - 1e-6))
     if interval / steps > limit * (1 + 1e-9):
         raise ConfigError(

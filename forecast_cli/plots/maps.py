@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.forecasts import ForecastFile
-from forecast_cli.data.grid import is_latitude, is_longitude
+from forecast_cli.data.grid import is_latitude, is_longitude, is_scale
 from forecast_cli.data.times import show
 from forecast_cli.errors import OutputError
 from forecast_cli.evaluation import lead_times
@@ -123,9 +123,9 @@ def _title(time: Any) -> str:
 def _picture(rows: Mapping[str, np.ndarray], titles: Sequence[str], name: str, field: xr.DataArray) -> Picture:
     sizes = next(iter(rows.values())).shape[1:]
     dims = [str(dimension) for dimension in field.dims[-len(sizes) :]]
-    known = [field.coords.get(d) for d in dims]
+    known = [place if place is not None and is_scale(place) else None for place in map(field.coords.get, dims)]
     places = [
-        np.arange(size) if place is None or place.dtype.kind not in "fiu" else place.values.astype(float)
+        np.arange(size) if place is None else place.values.astype(float)
         for size, place in zip(sizes, known, strict=True)
     ]
     globe = len(known) == 2 and known[0] is not None and known[1] is not None

@@ -74,11 +74,13 @@ class Piece(NamedTuple):
     """Windows that go through the network together.
 
     batch: as the model sees them, with noise. truth: their true frames. share: 1, or 0 where a rank only keeps the others company.
+    rows: windows, or segments of them, in the whole step.
     """
 
     batch: Batch
     truth: Tensor
     share: float
+    rows: int
 
 
 class Trainer:
@@ -219,7 +221,10 @@ class Trainer:
             chosen = zip(choices, read, strict=False)
             for indices, share in zip(steps, shares, strict=True):
                 taken = islice(chosen, max(1, len(share)))
-                yield [self._piece(batch, which, 1.0 if share else 0.0) for which, batch in taken], indices
+                yield (
+                    [self._piece(batch, which, 1.0 if share else 0.0, len(indices)) for which, batch in taken],
+                    indices,
+                )
 
     @property
     def _segment_changes(self) -> bool:
@@ -227,7 +232,7 @@ class Trainer:
         training, epoch = self.config.training, self.progress.epoch
         return epoch > 0 and segment_of(training, epoch) != segment_of(training, epoch - 1)
 
-    def _piece(self, batch: Batch, indices: np.ndarray, share: float) -> Piece:
+    def _piece(self, batch: Batch, indices: np.ndarray, share: float, together: int) -> Piece:
         """A batch on the device, with noise, and cut as this epoch wants it."""
         data, options = self.config.data, self.config.training
         batch = batch.to(self.device)
@@ -241,7 +246,8 @@ class Trainer:
         )
         noisy = batch._replace(frames=torch.cat([context, batch.frames[:, data.context :]], dim=1))
         segment = segment_of(options, self.progress.epoch)
-        return Piece(cut(noisy, segment), cut(batch, segment).frames, share)
+        truth = cut(batch, segment).frames
+        return Piece(cut(noisy, segment), truth, share, len(truth) // len(indices) * together)
 
     def _step(self, pieces: list[Piece]) -> Tensor:
         """One step of the optimizer; returns this rank's share of the loss before it."""
@@ -289,6 +295,9 @@ class Trainer:
         """Values of each frame in the whole step, where it is more than one piece on one rank."""
         if self.ranks.size == 1 and len(pieces) == 1:
             return None
+        if not self.model.masked:  # every value is there: nobody need be asked
+            frames, *window = pieces[0].truth.shape[1:]
+            return torch.full((frames - 1,), pieces[0].rows * math.prod(window), device=self.device)
         counts = sum(
             piece.share * (~self.model.blank(piece.truth)[:, 1:].isnan()).sum(dim=(0, 2, 3, 4)) for piece in pieces
         )
@@ -365,6 +374,9 @@ class Trainer:
             raise DivergedError(
                 f"the validation loss became {score} in epoch {progress.epoch + 1}. Lower training.learning_rate."
             )
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.best_model.parameters()):
+            # The loss is that of the weights before the last step.
+            self._require_finite(math.nan)
         row["seconds"] = round(progress.seconds, 3)
         improved = score < progress.best
         if improved:

@@ -139,7 +139,7 @@ def step_on(ranks: int, alone: float, parameters: float) -> float:
         return alone
     bandwidth = BANDWIDTH_IN_NODE if ranks <= GPUS_A_NODE else BANDWIDTH_BETWEEN
     gradients = 2 * (ranks - 1) / ranks * 4 * parameters / bandwidth + 2 * math.log2(ranks) * NCCL_HOP
-    return alone + gradients + 3 * (ranks - 1) * GLOO_HOP
+    return alone + gradients + 2 * (ranks - 1) * GLOO_HOP
 
 
 def estimate() -> None:

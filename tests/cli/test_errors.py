@@ -367,3 +367,63 @@ def test_a_bug_is_not_hidden(forecast, series, monkeypatch):
     monkeypatch.setattr("forecast_cli.data.fields.missing_shares", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         forecast("info", series)
+
+
+def test_a_message_is_one_line_whatever_a_name_holds(forecast):
+    refused(forecast("info", "no\nsuch\x1b[31m.nc"), DATA, r"no\nsuch\x1b[31m.nc")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+@pytest.mark.parametrize("command", ["train", "evaluate", "invert-topography", "navier-stokes", "burgers"])
+def test_a_seed_that_no_generator_takes_is_refused(command, seed, forecast, series, predicted, tmp_path):
+    arguments = {
+        "train": ("train", series),
+        "evaluate": ("evaluate", predicted, "--truth", series),
+        "invert-topography": ("invert-topography", series),
+    }.get(command, ("simulate", command))
+    refused(forecast(*arguments, "--seed", seed, "-o", tmp_path / "new"), USAGE, "--seed", seed, "0 to 2^63 - 1")
+
+
+def test_weights_that_are_no_numbers_are_not_saved(forecast, trajectories, tmp_path):
+    """Without validation no loss has seen the weights after the last step."""
+    options = ("--split", "1,0,0", "--epochs", 1, "--hidden", 4, "--set", "training.learning_rate=1e300")
+    result = forecast("train", trajectories, "-o", tmp_path / "run", *options)
+    refused(result, DIVERGED, "training.learning_rate")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_coordinate_may_be_a_mask(forecast, series, tmp_path):
+    result = forecast("train", series, "-o", tmp_path / "run", *TINY, "--mask", "lat=48")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("command", ["plot", "info"])
+def test_a_sea_bed_that_lacks_something_is_named(command, forecast, tmp_path):
+    bed = tmp_path / "bed.nc"
+    xr.Dataset({"depth": (("y", "x"), np.ones((3, 4)))}, attrs={"forecast_kind": "topography"}).to_netcdf(bed)
+    refused(
+        forecast(command, bed, *(("-o", tmp_path / "p.png") if command == "plot" else ())),
+        DATA,
+        bed,
+        "damaged, or written by another",
+    )
+
+
+def test_a_training_state_that_would_execute_something_is_refused(forecast, series, series_run, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    run = shutil.copytree(series_run, tmp_path / "run")
+    torch.save({"format": 1, "bad": Malicious()}, run / "last.ckpt")
+    refused(forecast("train", series, "-o", run, *TINY, "--epochs", 3, "--resume", "must"), RUN, "last.ckpt")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("command", ["rollout", "info"])
+def test_weights_with_a_header_that_claims_to_be_huge_are_refused(command, forecast, series, series_run, tmp_path):
+    run = shutil.copytree(series_run, tmp_path / "run")
+    content = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + content[8:])
+    arguments = ("rollout", run, "--data", series, "-o", tmp_path / "fc.nc") if command == "rollout" else ("info", run)
+    refused(forecast(*arguments), RUN, "model.safetensors", "header")

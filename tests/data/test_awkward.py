@@ -121,6 +121,17 @@ def bounded(path: Path) -> None:
     data.to_netcdf(path)
 
 
+def said_of(variable: str, **attributes: Any) -> Callable[[Path], None]:
+    """A file whose attributes are of kinds that no program should give them."""
+
+    def write(path: Path) -> None:
+        dataset().to_netcdf(path)
+        with h5py.File(path, "r+") as file:
+            file[variable].attrs.update(attributes)
+
+    return write
+
+
 def the_well(bc: str) -> Callable[[Path], None]:
     return hdf5(
         {
@@ -237,6 +248,29 @@ CASES = {
     "times that run backwards": Case(times(np.arange(T)[::-1], "hours since 2001-01-01"), note="not in order: sorted"),
     "a gap in the times": Case(
         times([0, 1, 2, 4, 5, 6, 7, 8], "hours since 2001-01-01"), ("not evenly spaced", "frame 3")
+    ),
+    "times beyond all calendars": Case(
+        times(1e18 * np.arange(T), "hours since 2001-01-01"), ("cannot be decoded", "--time-as-steps")
+    ),
+    "a calendar of another world": Case(
+        times(np.arange(T), "days since 2001-01-01", calendar="lunar"), ("cannot be decoded", "--time-as-steps")
+    ),
+    "a scale that is a text": Case(
+        said_of("t", scale_factor="x"), ("file.nc", "'t' cannot be read", "copy or download")
+    ),
+    "a scale without bounds": Case(said_of("t", scale_factor=1e308), ("'t' is missing or infinite",)),
+    "a coordinate scaled by a text": Case(said_of("lat", scale_factor="x"), ("file.nc: damaged or truncated",)),
+    "a standard name of three numbers": Case(
+        said_of("lat", standard_name=np.arange(3), units=np.arange(2)), boundary="zeros"
+    ),
+    "a longitude that is missing": Case(
+        with_coords(lon=("lon", [10, 15, np.nan, 25, 30, 35], LON[2])), ("coordinate 'lon' is nan at cell 2",)
+    ),
+    "a last longitude that is missing": Case(
+        with_coords(lon=("lon", [10, 15, 20, 25, 30, np.nan], LON[2])), ("coordinate 'lon' is nan at cell 5",)
+    ),
+    "latitudes that are all the same": Case(
+        with_coords(lat=("lat", np.full(Y, 7.0), LAT[2])), ("'lat' is 7 in all cells",)
     ),
     "times as text": Case(with_coords(time=("time", [f"day {i}" for i in range(T)])), ("are text",)),
     "one group": Case(in_group("run/fields"), note="fields found in group /run/fields"),

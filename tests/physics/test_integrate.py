@@ -161,6 +161,11 @@ def test_a_step_beyond_the_limit_is_refused_with_the_limit(time_step):
         steps_of(1.0, time_step, 0.099, name="rk4", where="model.time_step")
 
 
+def test_steps_that_would_never_end_are_refused():
+    with pytest.raises(ConfigError, match=r"--time-step 1e-30: 1e\+30 steps to a frame"):
+        steps_of(1.0, 1e-30, math.inf, name="heun", where="--time-step")
+
+
 @pytest.mark.parametrize("time_step", [0.0, -1.0, math.nan, math.inf])
 def test_a_step_that_is_no_positive_number_is_refused(time_step):
     with pytest.raises(ConfigError, match=f"--time-step {time_step:g}: expected a positive number"):
