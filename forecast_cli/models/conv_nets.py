@@ -58,7 +58,7 @@ class ResNet(nn.Sequential):
 class UNet(nn.Module):
     """A level of a U-Net, which holds the next one on a grid of half the size; `widths` are those of this level and the deeper ones.
 
-    A residual block on the way down and one on the way up: without residuals, norms over the channels forget how large values are.
+    A residual block on the way down and one on the way up: pairs of plain convolutions, as published, did worse (docs/models.md).
     A grid of odd size is continued by one row or column before it is halved, and cropped after it was enlarged: on an axis
     that closes on itself by its first cell, on others by its last.
     """
