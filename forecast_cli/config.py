@@ -91,7 +91,7 @@ class DataConfig(Section):
     """The place of each cell: on the globe the sine of the latitude, sine and cosine of the longitude."""
     memory: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)] = "2G"
     """Data up to this size are held in memory; larger ones are read window by window."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
     """Processes that read windows from files; 0: a thread, which is enough unless decompression takes longer than a step."""
 
     @property
