@@ -4,6 +4,7 @@ import glob
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,11 +98,10 @@ def _zarr(path: Path, time_as_steps: bool) -> xr.Dataset:
         raise DataError(f"{path}: a folder, and no Zarr store. Give the files in it, for example as '{path}/*.nc'.")
     if find_spec("zarr") is None:
         raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.")
-    from forecast_cli.data.chunks import refuse_cut_chunks  # comes with zarr
+    from forecast_cli.data.chunks import open_store  # needs what comes with zarr
 
-    refuse_cut_chunks()
     with reading(f"{path}: not a readable Zarr store"):
-        return _with_times(path, lambda **options: xr.open_zarr(path, chunks=None, **options), time_as_steps)
+        return _with_times(path, partial(open_store, path), time_as_steps)
 
 
 def _decoded(path: Path, group: str, time_as_steps: bool) -> xr.Dataset:

@@ -94,7 +94,9 @@ def open_written(path: Path) -> xr.Dataset:
     with reading(f"{path}: not a readable NetCDF file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.is_dir():
-            return xr.open_zarr(path, chunks=None, decode_timedelta=durations)
+            from forecast_cli.data.chunks import open_store  # needs what comes with zarr
+
+            return open_store(path, decode_timedelta=durations)
         return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
 
 
