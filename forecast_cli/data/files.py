@@ -17,7 +17,7 @@ import xarray as xr
 
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
-from forecast_cli.data.reading import reading
+from forecast_cli.data.reading import reading, refuse_odd_floats
 from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
 
@@ -75,6 +75,9 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
         raise DataError(f"{path}: neither NetCDF nor HDF5 (it starts with {signature[:8]!r}).")
     if not hdf5 and is_cut_short(path):
         raise DataError(f"{path}: truncated: its header announces more data than there are. Copy or download it again.")
+
+    if hdf5:
+        refuse_odd_floats(path)
 
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
