@@ -1,12 +1,13 @@
 """Chunks of Zarr stores that are cut short: Blosc gives what happens to stand in memory for the values that are gone."""
 
+from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from numcodecs import Blosc
 from numcodecs.compat import ensure_contiguous_ndarray_like
 from numcodecs.registry import register_codec
-
-__all__ = ["refuse_cut_chunks"]
+from zarr.codecs import blosc
 
 _LENGTH = slice(12, 16)
 """Where the header of a chunk says how many bytes it has in all (C-Blosc, "Blosc Header Format")."""
@@ -25,6 +26,8 @@ class _WholeBlosc(Blosc):
         return super().decode(buf, out)
 
 
-def refuse_cut_chunks() -> None:
-    """From here on, a chunk of Zarr's second format that is cut short is a RuntimeError when it is read."""
-    register_codec(_WholeBlosc)
+def open_store(path: Path, **options: Any) -> xr.Dataset:
+    """Open a Zarr store lazily; a chunk that is cut short is a RuntimeError when it is read."""
+    register_codec(_WholeBlosc)  # of the second format
+    blosc.Blosc = _WholeBlosc  # of the third
+    return xr.open_zarr(path, chunks=None, **options)

@@ -92,7 +92,7 @@ class Fields:
         for channel, name in enumerate(self.names):
             with reading(f"{self.source}: '{name}' cannot be read from frame {start} on", _DAMAGED):
                 values: np.ndarray = self.dataset[name].variable.isel(index).values
-            frames[:, channel] = values.reshape(stop - start, height, width)
+                frames[:, channel] = values.reshape(stop - start, height, width)
         if self.mask is not None:
             frames[..., ~self.mask] = np.nan
         return frames
@@ -118,7 +118,10 @@ class Fields:
         for name, coordinate in self.dataset.coords.items():
             if not set(coordinate.dims) <= grid or str(name) == self.times.name:
                 continue
-            found[str(name)] = coordinate.variable.transpose(*(d for d in self.grid_dims if d in coordinate.dims))
+            variable = coordinate.variable.transpose(*(d for d in self.grid_dims if d in coordinate.dims))
+            # Nothing of it is missing (`require_places`), and what marks a gap may be of any kind in the file.
+            variable.encoding = {k: v for k, v in variable.encoding.items() if k not in ("missing_value", "_FillValue")}
+            found[str(name)] = variable
             edges = bounds_of(coordinate)
             if edges and edges in self.dataset.coords:
                 found[edges] = self.dataset[edges].variable
@@ -146,12 +149,15 @@ def open_fields(
     copies: places to read in the place of others (`staging.stage`), which all that is told and recorded names.
     Raises DataError, in one line that names file, place and remedy.
     """
-    places = expand(files)
+    places, variables = expand(files), tuple(dict.fromkeys(variables))
     source = place_of(places)
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise DataError(f"{twice}: given twice. Give every file once.")
     copies = copies or {}
     opened = _opened([copies.get(place, place) for place in places], len(variables), time_as_steps)
     notes = tuple(f"{place}: {note}" for file, place in zip(opened, places, strict=True) for note in file.notes)
-    dataset, names, told = gather(opened, places, tuple(variables), dims or {}, select or {}, static=static)
+    dataset, names, told = gather(opened, places, variables, dims or {}, select or {}, static=static)
     notes += told
     roles, _ = find_roles(dataset, names, dims or {}, source, selected=select or ())
     dataset, sorting = (dataset, ()) if time_as_steps else in_order(dataset, roles)

@@ -4,6 +4,7 @@ import glob
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import xarray as xr
 
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
-from forecast_cli.data.reading import reading
+from forecast_cli.data.reading import reading, refuse_odd_floats
 from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
 
@@ -75,6 +76,9 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
     if not hdf5 and is_cut_short(path):
         raise DataError(f"{path}: truncated: its header announces more data than there are. Copy or download it again.")
 
+    if hdf5:
+        refuse_odd_floats(path)
+
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     with reading(f"{path}: damaged or truncated"):
@@ -97,11 +101,10 @@ def _zarr(path: Path, time_as_steps: bool) -> xr.Dataset:
         raise DataError(f"{path}: a folder, and no Zarr store. Give the files in it, for example as '{path}/*.nc'.")
     if find_spec("zarr") is None:
         raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.")
-    from forecast_cli.data.chunks import refuse_cut_chunks  # comes with zarr
+    from forecast_cli.data.chunks import open_store  # needs what comes with zarr
 
-    refuse_cut_chunks()
     with reading(f"{path}: not a readable Zarr store"):
-        return _with_times(path, lambda **options: xr.open_zarr(path, chunks=None, **options), time_as_steps)
+        return _with_times(path, partial(open_store, path), time_as_steps)
 
 
 def _decoded(path: Path, group: str, time_as_steps: bool) -> xr.Dataset:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from forecast_cli.data.fields import Reading
 from forecast_cli.data.naming import with_our_names
-from forecast_cli.data.reading import reading
+from forecast_cli.data.reading import reading, refuse_odd_floats
 from forecast_cli.errors import DataError
 
 
@@ -94,7 +95,11 @@ def open_written(path: Path) -> xr.Dataset:
     with reading(f"{path}: not a readable NetCDF file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.is_dir():
-            return xr.open_zarr(path, chunks=None, decode_timedelta=durations)
+            from forecast_cli.data.chunks import open_store  # needs what comes with zarr
+
+            return open_store(path, decode_timedelta=durations)
+        if h5py.is_hdf5(path):
+            refuse_odd_floats(path)
         return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
 
 

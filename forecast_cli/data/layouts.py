@@ -101,9 +101,9 @@ def _the_well(path: Path) -> xr.Dataset:
     options: dict[str, Any] = {"engine": "netcdf4", "cache": False, "decode_times": False}
     with h5py.File(path) as file:
         space = [_text(name) for name in file["dimensions"].attrs["spatial_dims"]]
-        coords = {"time": ("time", np.asarray(file["dimensions/time"]), {"units": "1"})}
+        coords = {"time": ("time", np.asarray(file["dimensions/time"], float), {"units": "1"})}
         for name in space:
-            values = np.asarray(file["dimensions"][name])
+            values = np.asarray(file["dimensions"][name], float)
             if values.ndim == 1:
                 coords[name] = (name, values, {})
         conditions = [_text(group.attrs.get("bc_type", "")).lower() for group in _groups(file, "boundary_conditions")]

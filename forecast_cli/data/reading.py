@@ -6,7 +6,9 @@ is a TypeError, a lost dimension an AttributeError, a chunk cut short a RuntimeE
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import h5py
 import numpy as np
 
 from forecast_cli.errors import DataError, ForecastError, first_line
@@ -25,3 +27,16 @@ def reading(what: str, advice: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         raise DataError(f"{what} ({first_line(error)}).{advice and ' '}{advice}") from error
+
+
+def refuse_odd_floats(path: Path) -> None:
+    """DataError where an HDF5 file holds numbers in half or quadruple precision: NetCDF's library reads beyond them and crashes."""
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and item.dtype.itemsize not in (4, 8):
+            raise DataError(
+                f"{path}: '/{name}' holds floating-point numbers of {8 * item.dtype.itemsize} bits; NetCDF knows 32 and 64. Store it as float32."
+            )
+
+    with reading(f"{path}: damaged or truncated"), h5py.File(path) as file:
+        file.visititems(visit)

@@ -69,6 +69,7 @@ def evaluate(
     bootstrap adds intervals and differences from the first forecast, spectra the power spectra.
     Raises ConfigError for unknown names, DataError where truth and forecast do not overlap.
     """
+    metrics = tuple(dict.fromkeys(metrics))
     _require_known(metrics)
     labels = [*(forecast.label for forecast in forecasts), *baselines]
     _require_distinct(labels)

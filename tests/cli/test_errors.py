@@ -392,6 +392,26 @@ def test_weights_that_are_no_numbers_are_not_saved(forecast, trajectories, tmp_p
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_what_is_asked_for_twice_is_given_once(forecast, series, predicted, tmp_path):
+    result = forecast("train", series, "-o", tmp_path / "run", *TINY, "--variable", "t2m,t2m")
+    assert result.exit_code == 0, result.output
+    once, twice = (
+        forecast("evaluate", predicted, "--truth", series, "--metric", m, "--json") for m in ("acc", "acc,acc")
+    )
+    assert (twice.exit_code, twice.stdout) == (0, once.stdout)
+
+
+@pytest.mark.parametrize("command", ["info", "train"])
+def test_a_file_that_is_given_twice_is_refused(command, forecast, series, tmp_path):
+    """Two files with the same times would pass for two trajectories."""
+    refused(
+        forecast(command, series, series, *(("-o", tmp_path / "run") if command == "train" else ())),
+        DATA,
+        series,
+        "given twice",
+    )
+
+
 def test_a_coordinate_may_be_a_mask(forecast, series, tmp_path):
     result = forecast("train", series, "-o", tmp_path / "run", *TINY, "--mask", "lat=48")
     assert result.exit_code == 0, result.output

@@ -249,6 +249,11 @@ CASES = {
     "a gap in the times": Case(
         times([0, 1, 2, 4, 5, 6, 7, 8], "hours since 2001-01-01"), ("not evenly spaced", "frame 3")
     ),
+    "half precision": Case(
+        hdf5({"density": NS.astype("f2"), "t-coordinate": np.arange(9.0), "x-coordinate": np.arange(6.0)}),
+        ("'/density' holds floating-point numbers of 16 bits", "Store it as float32"),
+        name="2D_CFD.hdf5",
+    ),
     "times beyond all calendars": Case(
         times(1e18 * np.arange(T), "hours since 2001-01-01"), ("cannot be decoded", "--time-as-steps")
     ),

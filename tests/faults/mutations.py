@@ -133,6 +133,11 @@ def _zarr3(path: Path, shape: Shape) -> None:
     _flow(shape).to_zarr(path, zarr_format=3, consolidated=False)
 
 
+def _blosc(path: Path, shape: Shape) -> None:
+    blosc = {"compressors": zarr.codecs.BloscCodec()}
+    _flow(shape).to_zarr(path, zarr_format=3, consolidated=False, encoding={"u": blosc, "x": blosc})
+
+
 FORMATS: dict[str, Callable[[Path, Shape], None]] = {
     "netcdf4.nc": _netcdf4,
     "packed.nc": _packed,
@@ -144,6 +149,7 @@ FORMATS: dict[str, Callable[[Path, Shape], None]] = {
     "well.hdf5": _well,
     "two.zarr": _zarr2,
     "three.zarr": _zarr3,
+    "blosc.zarr": _blosc,
 }
 """File name to the function that writes fields of a shape to a path."""
 

@@ -289,7 +289,18 @@ def test_a_configuration_that_nobody_meant(examples, originals, tmp_path):
         name, content, dry = drawn
         (folder := next(folders)).mkdir()
         (folder / "made_up.toml").write_text(tomli_w.dumps(content))
-        bounded = ("--set", "training.iterations=2", "--epochs", 1, "--context", 2, "--horizon", 1)
+        bounded = (
+            "--set",
+            "training.iterations=2",
+            "--set",
+            "training.compile=false",
+            "--epochs",
+            1,
+            "--context",
+            2,
+            "--horizon",
+            1,
+        )
         line = (
             "train",
             originals / name,
