@@ -144,6 +144,24 @@ _UNDECODED = "Correct their units attribute, or number the frames with --time-as
 _TEXTS = ("units", "calendar", "standard_name", "long_name", "axis", "bounds", "equation")
 
 
+_OF_LIBRARIES = (
+    "CLASS",
+    "NAME",
+    "DIMENSION_LIST",
+    "REFERENCE_LIST",
+    "_Netcdf4Dimid",
+    "_Netcdf4Coordinates",
+    "_NCProperties",
+)
+
+
+def _is_attribute(name: str, value: Any) -> bool:
+    """Whether NetCDF can hold an attribute, so that outputs can carry it: others are for libraries, or mistakes."""
+    values = np.asarray(value)
+    named = name not in _OF_LIBRARIES and re.fullmatch(r"\w[^/\x00-\x1f\x7f]*(?<! )", name)
+    return bool(named) and values.dtype.kind in "iufUS" and values.ndim <= 1 and values.size > 0
+
+
 def _with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     """The dataset with what has one dimension in memory, and with text where CF has text, whatever kind the file gives."""
     for variable in dataset.variables.values():
@@ -151,6 +169,8 @@ def _with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
             variable.load()
     for attributes in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
         attributes.update({name: str(attributes[name]) for name in _TEXTS if name in attributes})
+        for name in [name for name, value in attributes.items() if not _is_attribute(name, value)]:
+            del attributes[name]
     return dataset
 
 

@@ -122,6 +122,9 @@ def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
 
 
 def read_values(variable: xr.Variable, source: str) -> np.ndarray:
-    """The values of a part of a file as float64; DataError if the file is damaged there."""
+    """The values of a part of a file as float64; DataError if the file is damaged there, or a value infinite."""
     with reading(f"{source}: cannot be read to its end", "The file is damaged."):
-        return np.asarray(variable.values, np.float64)
+        values = np.asarray(variable.values, np.float64)
+    if np.isinf(values).any():
+        raise DataError(f"{source}: a value is infinite. Mark as missing (NaN) what is not known.")
+    return values

@@ -35,8 +35,7 @@ def refuse_odd_floats(path: Path) -> None:
     def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind == "f" and item.dtype.itemsize not in (4, 8):
             raise DataError(
-                f"{path}: '/{name}' holds floating-point numbers of {8 * item.dtype.itemsize} bits; NetCDF knows 32 and 64. "
-                "Store it as float32."
+                f"{path}: '/{name}' has numbers of {8 * item.dtype.itemsize} bits, NetCDF has 32 and 64. Store it as float32."
             )
 
     with reading(f"{path}: damaged or truncated"), h5py.File(path) as file:

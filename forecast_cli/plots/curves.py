@@ -151,6 +151,8 @@ def _rows(file: Path) -> list[dict[str, float]]:
         raise CheckpointError(f"{file}: damaged ({error}).") from error
     if not rows:
         raise CheckpointError(f"{file}: no epoch has finished yet.")
+    if missing := {"epoch", "training_loss"} - rows[0].keys():
+        raise CheckpointError(f"{file}: damaged (it has no column {min(missing)}).")
     return rows
 
 

@@ -447,3 +447,16 @@ def test_weights_with_a_header_that_claims_to_be_huge_are_refused(command, forec
     (run / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + content[8:])
     arguments = ("rollout", run, "--data", series, "-o", tmp_path / "fc.nc") if command == "rollout" else ("info", run)
     refused(forecast(*arguments), RUN, "model.safetensors", "header")
+
+
+def test_an_infinite_truth_is_refused(forecast, series, predicted, tmp_path):
+    with xr.open_dataset(series) as dataset:
+        dataset["t2m"][:, 1, 2] = np.inf
+        dataset.to_netcdf(tmp_path / "truth.nc")
+    refused(forecast("evaluate", predicted, "--truth", tmp_path / "truth.nc"), DATA, "truth.nc", "infinite")
+
+
+def test_metrics_without_their_columns_are_refused(forecast, series_run, tmp_path):
+    run = shutil.copytree(series_run, tmp_path / "run")
+    (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace("epoch", "epo\x00h", 1))
+    refused(forecast("plot", run, "-o", tmp_path / "p.png"), RUN, "metrics.csv", "no column epoch")

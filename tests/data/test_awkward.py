@@ -249,9 +249,13 @@ CASES = {
     "a gap in the times": Case(
         times([0, 1, 2, 4, 5, 6, 7, 8], "hours since 2001-01-01"), ("not evenly spaced", "frame 3")
     ),
+    "attributes that no output could carry": Case(
+        said_of("t", **{"CLASS": "x", "a/b": 1, "none": np.empty(0), "flag": True, "fine": 1}),
+        also=lambda fields: fields.dataset["t"].attrs == {"fine": 1},
+    ),
     "half precision": Case(
         hdf5({"density": NS.astype("f2"), "t-coordinate": np.arange(9.0), "x-coordinate": np.arange(6.0)}),
-        ("'/density' holds floating-point numbers of 16 bits", "Store it as float32"),
+        ("'/density' has numbers of 16 bits", "Store it as float32"),
         name="2D_CFD.hdf5",
     ),
     "times beyond all calendars": Case(

@@ -171,9 +171,7 @@ def command_lines(bases: Sequence[Sequence[str]], folder: Path) -> st.SearchStra
             meant = _COUNTS if option.name in _LONG else _GOOD.get(option.name)
             pool = st.sampled_from(meant) if meant and (option.name in _LONG or draw(st.integers(0, 5))) else texts
             word = draw(st.sampled_from(option.opts))
-            parts.append(
-                [word] if option.is_flag else [word, draw(pool).replace("{", str(folder) + "/{").format(**PLACES)]
-            )
+            parts.append([word] if option.is_flag else [word, _placed(draw(pool), folder)])
         parts = draw(st.permutations(parts)) if draw(st.booleans()) else parts
         if draw(st.integers(0, 9)) == 0:
             parts = parts[:-1]
@@ -182,6 +180,13 @@ def command_lines(bases: Sequence[Sequence[str]], folder: Path) -> st.SearchStra
         return [*names, *(word for part in parts for word in part)]
 
     return line()
+
+
+def _placed(text: str, folder: Path) -> str:
+    """A value with the files that it names as {key} in the place of their keys."""
+    for key, name in PLACES.items():
+        text = text.replace(f"{{{key}}}", str(folder / name))
+    return text
 
 
 def _command_of(base: list[str]) -> tuple[list[str], list[str]]:
