@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from forecast_cli import native
 from forecast_cli.benchmark import BENCHMARKS, Settings
 from forecast_cli.benchmark.first_order import first_order_frames
 from forecast_cli.benchmark.steps import SIZES, model_of, optimisation
@@ -167,6 +168,16 @@ def test_a_picture_of_no_known_kind_is_refused_before_anything_is_measured(forec
     monkeypatch.setitem(BENCHMARKS, "train-step", lambda _: pytest.fail("measured"))
     result = forecast("benchmark", "train-step", "--plot", tmp_path / "b.docx")
     assert (result.exit_code, result.stderr.count("\n")) == (7, 1)
+
+
+def test_that_nothing_was_compiled_ahead_is_an_error(forecast, monkeypatch):
+    monkeypatch.setenv("FORECAST_NATIVE", "0")
+    native._loaded.cache_clear()
+    try:
+        result = forecast("benchmark", "--build")
+    finally:
+        native._loaded.cache_clear()
+    assert (result.exit_code, result.stderr.count("not compiled")) == (2, 4)
 
 
 def test_loops_are_compiled_ahead(forecast):

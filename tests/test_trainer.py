@@ -7,6 +7,7 @@ import torch
 
 from forecast_cli import checkpoint, trainer
 from forecast_cli.config import load_config
+from forecast_cli.data.atomic import claimed
 from forecast_cli.data.fields import open_fields
 from forecast_cli.errors import CheckpointError, DataError, DivergedError, OutputError, Stopped
 
@@ -256,3 +257,26 @@ def test_init_from_takes_weights_and_normalisation_of_another_run(series, tmp_pa
 def test_too_few_frames_is_said_with_the_numbers(series):
     with pytest.raises(DataError, match=r"42 frames, but context=40 and horizon=9 need 49"):
         trainer.prepare(config_for(series, data__context=40, data__horizon=9), open_fields([str(series)]))
+
+
+def test_a_run_that_another_process_trains_is_left_alone(series, tmp_path):
+    run = trained(series, tmp_path / "run", training__epochs=1)
+    with claimed(run / "train.log"), pytest.raises(OutputError, match="another process"):
+        trainer.train(
+            config_for(series, training__epochs=2),
+            open_fields([str(series)]),
+            run,
+            device=CPU,
+            reporter=Silent(),
+            resume="auto",
+        )
+    assert len(metrics(run)) == 1
+
+
+def test_damaged_weights_are_told_before_a_resumed_training_begins(series, tmp_path):
+    run = trained(series, tmp_path / "run", training__epochs=1)
+    (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:-10])
+    watcher, config = Silent(), config_for(series, training__epochs=2)
+    with pytest.raises(CheckpointError, match="damaged"):
+        trainer.train(config, open_fields([str(series)]), run, device=CPU, reporter=watcher, resume="auto")
+    assert watcher.steps == 0

@@ -92,13 +92,16 @@ def _build() -> None:
     from forecast_cli.models import margins, space_norm
     from forecast_cli.scan import native
 
-    for name, found in (
-        ("recurrence", native.is_available()),
-        ("norm over space", space_norm.is_available()),
-        ("margins", margins.is_available()),
-        ("shallow-water waves", wave_adjoint.is_available()),
-    ):
-        shared.say(f"{name}: {'compiled' if found else 'no compiler here: torch does it, slower'}")
+    loops = {
+        "recurrence": native.is_available(),
+        "norm over space": space_norm.is_available(),
+        "margins": margins.is_available(),
+        "shallow-water waves": wave_adjoint.is_available(),
+    }
+    for name, found in loops.items():
+        shared.say(f"{name}: {'compiled' if found else 'not compiled: torch does it, slower'}")
+    if not all(loops.values()):
+        raise ConfigError("--build: there is no C compiler here that works, or FORECAST_NATIVE is 0.")
 
 
 def _numbers(text: str | None, option: str) -> list[int]:

@@ -5,6 +5,7 @@ disk. What a killed process has left there is removed by the next one that write
 """
 
 import errno
+import fcntl
 import glob
 import os
 import shutil
@@ -79,6 +80,29 @@ def settle(path: Path) -> None:
 
 def _aside(path: Path) -> Path:
     return path.with_name(path.name + ".replaced")
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold a lock on a file, where there is one and the disk knows locks; OutputError if another process holds it."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise OutputError(
+            f"{path}: another process is writing it. Wait for it, end it, or choose another name."
+        ) from error
+    except OSError:
+        pass  # a network disk without locks
+    try:
+        yield
+    finally:
+        os.close(file)
 
 
 def temporary(path: Path) -> Path:

@@ -6,10 +6,8 @@
 Both go when the output takes its name. A process holds a lock on the partial file while it fills it.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,12 +17,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from forecast_cli.data.atomic import remove, settle, take_name, write_atomically, writing
+from forecast_cli.data.atomic import claimed, remove, settle, take_name, write_atomically, writing
 from forecast_cli.data.filling import Arrays, Filling, NetCDFFilling
 from forecast_cli.data.forecasts import open_written
 from forecast_cli.data.naming import translated
 from forecast_cli.data.output import Writer, writer_of
-from forecast_cli.errors import CheckpointError, DataError, OutputError
+from forecast_cli.errors import CheckpointError, DataError
 
 FORMAT = "1"
 IDENTITY = "forecast_identity"
@@ -106,7 +104,7 @@ def growing(
     """
     partial, state = _partial(path), _state(path)
     with ExitStack() as held:
-        held.enter_context(_claimed(partial))
+        held.enter_context(claimed(partial))
         before, changes = None, None
         if resume != "never" and partial.exists() and state.exists():
             begun, before, changes = _read(state)
@@ -120,7 +118,7 @@ def growing(
             with writer_of(path)(partial, names=names) as writer:
                 lay_out(writer)
                 writer.attributes({IDENTITY: _digest(json.dumps(identity), {})})
-            held.enter_context(_claimed(partial))
+            held.enter_context(claimed(partial))
         try:
             file = _filling(path)(partial, changes)
         except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -171,29 +169,6 @@ def _filling(path: Path) -> Callable[[Path, Arrays | None], Filling]:
 
         return ZarrFilling
     return NetCDFFilling
-
-
-@contextmanager
-def _claimed(partial: Path) -> Iterator[None]:
-    """Hold a lock on a partial file, where there is one and the disk knows locks; OutputError if another process holds it."""
-    try:
-        file = os.open(partial, os.O_RDONLY)
-    except FileNotFoundError:
-        yield
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(file)
-        raise OutputError(
-            f"{partial}: another process is writing it. Wait for it, end it, or choose another name."
-        ) from error
-    except OSError:
-        pass  # a network disk without locks
-    try:
-        yield
-    finally:
-        os.close(file)
 
 
 def _read(state: Path) -> tuple[Mapping[str, Any], Commit, Arrays]:

@@ -9,6 +9,7 @@ import torch
 
 from forecast_cli import __version__, checkpoint
 from forecast_cli.config import RunConfig
+from forecast_cli.data.atomic import claimed
 from forecast_cli.data.climatology import save_cycles
 from forecast_cli.data.fields import Fields
 from forecast_cli.distributed import ALONE, Ranks
@@ -50,19 +51,30 @@ def train(
     Raises ForecastError subclasses; see `Trainer.run_to_end` and `Trainer.restore`.
     """
     log = RunLog(ranks.rank if ranks.size > 1 else None)
-    with logging_to(log), ExitStack() as opened:
+    with (
+        logging_to(log),
+        stop_at_signals(deadline=deadline) as stop,
+        ExitStack() as opened,
+        ExitStack() as locked,
+    ):
+
+        def lock() -> None:
+            locked.close()
+            locked.enter_context(claimed(run / checkpoint.LOG))
+
+        ranks.decided(lock)
         resuming = ranks.decided(lambda: _claim(run, resume=resume, overwrite=overwrite))
         trainer = Trainer(prepare(config, fields, init_from=init_from), run, device, ranks)
         trainer.rehearse()
         if resuming:
             trainer.restore(allow_change=allow_change)
         log.open(ranks.decided(lambda: _begin(trainer, overwrite=overwrite and not resuming)))
+        ranks.decided(lock)  # the log may be a new one
         add_session(run, device, ranks)
         if tensorboard and ranks.is_first:
             reporter = opened.enter_context(TensorBoard(run, trainer.progress, reporter))
         _log.info("resume" if resuming else "start", _described(trainer))
-        with stop_at_signals(deadline=deadline) as stop:
-            return trainer.run_to_end(reporter, stop, cadence)
+        return trainer.run_to_end(reporter, stop, cadence)
 
 
 def _described(trainer: Trainer) -> dict[str, object]:

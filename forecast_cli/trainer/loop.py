@@ -493,6 +493,8 @@ class Trainer:
                 f"{self.run}: was trained with other options or data ({'; '.join(changes)}). "
                 "Change them back, choose another run, or give --allow-change."
             )
+        if state["progress"]["best_epoch"]:
+            checkpoint.load_weights(self.run, self.model)  # damaged weights are better known now than at the end
         try:
             self.model.load_state_dict(state["model"])
             if self.averaged and state["averaged"]:
