@@ -70,7 +70,7 @@ test-triton: setup  ## the Triton kernels in Triton's interpreter (downloads tri
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/triton 'triton>=3.7'
 	PYTHONPATH=.venv/triton .venv/bin/python -m pytest -n 2 tests/scan/test_triton.py
 
-test-faults: setup  ## kill, stop and starve trainings and rollouts, hundreds of times; at most 15 minutes
+test-faults: setup  ## kill, stop and starve trainings and rollouts, feed them what nobody meant; at most 15 minutes
 	OMP_NUM_THREADS=$(TEST_THREADS) timeout 900 .venv/bin/python -m pytest -n 2 -m 'faults or not faults' tests/faults
 
 lint: setup  ## ruff and mypy

@@ -118,10 +118,7 @@ class Fields:
         for name, coordinate in self.dataset.coords.items():
             if not set(coordinate.dims) <= grid or str(name) == self.times.name:
                 continue
-            variable = coordinate.variable.transpose(*(d for d in self.grid_dims if d in coordinate.dims))
-            # Nothing of it is missing (`require_places`), and what marks a gap may be of any kind in the file.
-            variable.encoding = {k: v for k, v in variable.encoding.items() if k not in ("missing_value", "_FillValue")}
-            found[str(name)] = variable
+            found[str(name)] = coordinate.variable.transpose(*(d for d in self.grid_dims if d in coordinate.dims))
             edges = bounds_of(coordinate)
             if edges and edges in self.dataset.coords:
                 found[edges] = self.dataset[edges].variable

@@ -167,6 +167,8 @@ def _with_coordinates(dataset: xr.Dataset) -> xr.Dataset:
     for variable in dataset.variables.values():
         if variable.ndim <= 1:
             variable.load()
+        for mark in ("_FillValue", "missing_value"):  # gaps are NaN from here on; an output has marks of its own
+            variable.encoding.pop(mark, None)
     for attributes in (dataset.attrs, *(variable.attrs for variable in dataset.variables.values())):
         attributes.update({name: str(attributes[name]) for name in _TEXTS if name in attributes})
         for name in [name for name, value in attributes.items() if not _is_attribute(name, value)]:

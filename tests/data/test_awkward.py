@@ -253,6 +253,9 @@ CASES = {
         said_of("t", **{"CLASS": "x", "a/b": 1, "none": np.empty(0), "flag": True, "fine": 1}),
         also=lambda fields: fields.dataset["t"].attrs == {"fine": 1},
     ),
+    "gaps marked by what is no number": Case(
+        said_of("lat", missing_value="x"), also=lambda fields: "missing_value" not in fields.dataset["lat"].encoding
+    ),
     "half precision": Case(
         hdf5({"density": NS.astype("f2"), "t-coordinate": np.arange(9.0), "x-coordinate": np.arange(6.0)}),
         ("'/density' has numbers of 16 bits", "Store it as float32"),
