@@ -236,17 +236,13 @@ def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: cannot be read ({error.strerror}). There is nothing to resume in {run}."
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        pickle.UnpicklingError,
-        ValueError,
-        KeyError,
-    ) as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path}: damaged, or not a training state ({str(error).splitlines()[0][:120]})."
+            f"{path}: damaged, or not a training state; nothing in it was run. Put a copy back, or start anew."
+        ) from error
+    except (RuntimeError, EOFError, NotImplementedError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: damaged ({str(error).splitlines()[0][:120]}). Put a copy back, or start anew."
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: written by another version of forecast (format {FORMAT} is understood).")

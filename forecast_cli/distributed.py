@@ -138,4 +138,4 @@ def together() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         if not re.search("gloo|nccl|connect|peer|timed? ?out|socket|store", str(error), re.IGNORECASE):
             raise
-        raise PeerError(f"lost another rank ({str(error).splitlines()[0]}).") from error
+        raise PeerError("lost another rank, which may have said why; the last state stays.") from error

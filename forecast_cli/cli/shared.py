@@ -149,14 +149,16 @@ def progress_line(what: str, unit: str) -> Iterator[Callable[..., None]]:
 
 
 def seconds_of(text: str, option: str) -> float:
-    """'HH:MM:SS', 'MM:SS' or seconds as seconds. Raises ConfigError."""
+    """'D-HH:MM:SS', 'HH:MM:SS', 'MM:SS' or seconds as seconds. Raises ConfigError."""
+    days, dash, clock = text.rpartition("-")
     try:
-        parts = [float(part) for part in text.split(":")]
+        parts = [float(part) for part in clock.split(":")]
+        whole_days = int(days) if dash else 0
     except ValueError:
-        parts = []
-    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts) or not sum(parts) > 0:
-        raise ConfigError(f"{option} {text}: expected HH:MM:SS.")
-    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
+        parts, whole_days = [], 0
+    if not 1 <= len(parts) <= 3 or whole_days < 0 or any(part < 0 for part in parts) or not whole_days + sum(parts) > 0:
+        raise ConfigError(f"{option} {text}: expected HH:MM:SS or D-HH:MM:SS, more than nothing.")
+    return 86400 * whole_days + sum(part * 60**place for place, part in enumerate(reversed(parts)))
 
 
 def dtype_of(name: str) -> Any:

@@ -503,7 +503,7 @@ class Trainer:
             self.progress = Progress(**state["progress"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.run / checkpoint.STATE}: does not fit this model ({str(error).splitlines()[0]})."
+                f"{self.run / checkpoint.STATE}: does not fit this model ({' '.join(str(error).split())[:200]})."
             ) from error
         if changes:
             _log.warning("changes", {"text": f"resuming in spite of changes: {'; '.join(changes)}"})
