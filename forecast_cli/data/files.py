@@ -144,21 +144,13 @@ _UNDECODED = "Correct their units attribute, or number the frames with --time-as
 _TEXTS = ("units", "calendar", "standard_name", "long_name", "axis", "bounds", "equation")
 
 
-_OF_LIBRARIES = (
-    "CLASS",
-    "NAME",
-    "DIMENSION_LIST",
-    "REFERENCE_LIST",
-    "_Netcdf4Dimid",
-    "_Netcdf4Coordinates",
-    "_NCProperties",
-)
+_OF_HDF5 = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
 
 
 def _is_attribute(name: str, value: Any) -> bool:
-    """Whether NetCDF can hold an attribute, so that outputs can carry it: others are for libraries, or mistakes."""
+    """Whether NetCDF can hold an attribute, so that outputs can carry it: a leading _ is for libraries, the rest are mistakes."""
     values = np.asarray(value)
-    named = name not in _OF_LIBRARIES and re.fullmatch(r"\w[^/\x00-\x1f\x7f]*(?<! )", name)
+    named = name not in _OF_HDF5 and re.fullmatch(r"(?!_)\w[^/\x00-\x1f\x7f]*(?<! )", name)
     return bool(named) and values.dtype.kind in "iufUS" and values.ndim <= 1 and values.size > 0
 
 

@@ -116,6 +116,8 @@ def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
     if dataset.attrs.get("forecast_kind") != "forecast":
         raise DataError(f"{path}: not a forecast that `forecast rollout` wrote.")
     with trusting(path):
+        for name in ("init_time", "lead_time", "valid_time"):
+            dataset[name].load()
         variables = tuple(str(dataset.attrs["forecast_variables"]).split())
         outer = str(dataset[variables[0]].dims[0])
         return ForecastFile(label or str(dataset.attrs["forecast_model"]), path, dataset, outer, variables)

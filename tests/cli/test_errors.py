@@ -460,3 +460,15 @@ def test_metrics_without_their_columns_are_refused(forecast, series_run, tmp_pat
     run = shutil.copytree(series_run, tmp_path / "run")
     (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace("epoch", "epo\x00h", 1))
     refused(forecast("plot", run, "-o", tmp_path / "p.png"), RUN, "metrics.csv", "no column epoch")
+
+
+@pytest.mark.parametrize("change", ["lost", "beyond all calendars"])
+@pytest.mark.parametrize("command", ["evaluate", "plot", "info"])
+def test_a_forecast_whose_times_are_damaged_is_named(command, change, forecast, series, predicted, tmp_path):
+    with h5py.File(predicted, "r+") as file:
+        if change == "lost":
+            del file["valid_time"]
+        else:
+            file["valid_time"][0, 0] = 1e300
+    arguments = {"evaluate": ("--truth", series), "plot": ("-o", tmp_path / "p.png"), "info": ()}[command]
+    refused(forecast(command, predicted, *arguments), DATA, predicted)

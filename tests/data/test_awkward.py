@@ -250,7 +250,9 @@ CASES = {
         times([0, 1, 2, 4, 5, 6, 7, 8], "hours since 2001-01-01"), ("not evenly spaced", "frame 3")
     ),
     "attributes that no output could carry": Case(
-        said_of("t", **{"CLASS": "x", "a/b": 1, "none": np.empty(0), "flag": True, "fine": 1}),
+        said_of(
+            "t", **{"CLASS": "x", "_ARRAY_DIMENSIONS": "x", "a/b": 1, "none": np.empty(0), "flag": True, "fine": 1}
+        ),
         also=lambda fields: fields.dataset["t"].attrs == {"fine": 1},
     ),
     "gaps marked by what is no number": Case(
