@@ -113,4 +113,4 @@ def test_auto_says_what_it_chose(caplog, monkeypatch):
     with caplog.at_level("INFO", logger="forecast_cli.scan"):
         scan((keep,), candidate, initial)
         scan((keep,), candidate, initial)
-    assert [record.getMessage() for record in caplog.records] == ["scan backend: native"]
+    assert [(record.msg, record.args) for record in caplog.records] == [("scan", {"backend": "native"})]
