@@ -7,7 +7,9 @@ written, it is made anew for each process.
 """
 
 import atexit
+import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -15,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 FLAGS = ("-O3", "-march=native", "-std=c99", "-ffp-contract=fast", "-fPIC")
@@ -32,22 +35,37 @@ def _loaded(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL | None:
     if compiler is None or os.environ.get("FORECAST_NATIVE") == "0":
         return None
     key = hashlib.sha256(f"{source.read_text()}{compiler}{flags}{_processor()}".encode()).hexdigest()[:16]
-    for folder in _folders():
-        library = folder / f"{source.stem}-{key}.so"
+    for find in (_cache, _own_folder):
         try:
+            folder = find()
+            library = folder / f"{source.stem}-{key}.so"
             if not library.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                _compile(compiler, flags, source, library)
+                with _alone_in(folder):
+                    if not library.exists():
+                        _compile(compiler, flags, source, library)
             return ctypes.CDLL(str(library))
         except (OSError, subprocess.SubprocessError):
             continue  # a read-only home, a folder whose programs may not run, or a compiler that does not work
     return None
 
 
-def _folders() -> list[Path]:
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process compile while the others wait for what it makes, where the disk knows locks."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _cache() -> Path:
+    """The folder whose libraries outlive the process."""
     cache = os.environ.get("FORECAST_CACHE")
-    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "forecast"
-    return [Path(cache) if cache else home, _own_folder()]
+    return Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "forecast"
 
 
 @functools.cache

@@ -16,6 +16,8 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FORECAST_NATIVE", raising=False)
     monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    native._own_folder.cache_clear()  # whatever ran before
     (tmp_path / "code.c").write_text(CODE)
     native._loaded.cache_clear()
     if native.load(tmp_path / "code.c") is None:
@@ -23,6 +25,7 @@ def source(tmp_path, monkeypatch):
     native._loaded.cache_clear()
     yield tmp_path / "code.c"
     native._loaded.cache_clear()
+    native._own_folder.cache_clear()
 
 
 def test_a_broken_library_is_compiled_anew_elsewhere(source, tmp_path):
@@ -31,6 +34,19 @@ def test_a_broken_library_is_compiled_anew_elsewhere(source, tmp_path):
     library.unlink()  # a library that is loaded must not be written to
     library.write_bytes(b"\x7fELF")
     assert native.load(source).twice(4) == 8
+
+
+def test_no_folder_of_the_process_is_made_where_the_cache_serves(source, tmp_path):
+    assert native.load(source).twice(4) == 8
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_without_any_folder_to_write_to_there_is_none(source, tmp_path, monkeypatch):
+    """And no traceback: torch does it then."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(native.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    assert native.load(source) is None
 
 
 def test_a_compiler_that_hangs_is_given_up(source, monkeypatch):
@@ -49,8 +65,13 @@ def test_other_flags_are_another_library(source, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache").glob("*.so"))) == 2
 
 
-def test_processes_that_want_it_at_once_all_get_it(source, tmp_path):
-    """And leave one library, whole."""
+def test_processes_that_want_it_at_once_all_get_it(source, tmp_path, monkeypatch):
+    """And leave one library, whole, that one of them has compiled: two calls of the compiler."""
+    calls, compiler = tmp_path / "calls", tmp_path / "bin" / "logging-cc"
+    compiler.parent.mkdir()
+    compiler.write_text(f'#!/bin/sh\necho >> {calls}\nsleep 0.5\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
     for library in (tmp_path / "cache").glob("*.so"):
         library.unlink()
     code = (
@@ -62,6 +83,7 @@ def test_processes_that_want_it_at_once_all_get_it(source, tmp_path):
     ]
     assert [process.communicate(timeout=60)[0] for process in processes] == ["42\n"] * 3
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".so"]
+    assert calls.read_text().count("\n") == 2
 
 
 def test_a_temporary_folder_that_others_may_write_to_is_not_trusted(source, tmp_path, monkeypatch):
