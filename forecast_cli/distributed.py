@@ -97,10 +97,6 @@ class Ranks:
             raise PeerError("ended, for the reason that rank 0 gives.")
         return cast(Value, found[0])
 
-    def wait(self) -> None:
-        """Until every rank has come here."""
-        self.any(False)
-
 
 ALONE = Ranks()
 

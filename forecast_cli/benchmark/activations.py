@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forecast_cli.benchmark.row import Row, Settings
+from forecast_cli.benchmark.row import Row, Settings, spread
 from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
 from forecast_cli.errors import ConfigError
 from forecast_cli.models.activations import ACTIVATIONS, activation
@@ -49,9 +49,7 @@ def activations(settings: Settings) -> list[Row]:
                             count,
                             "32",
                             str(settings.device),
-                            float(np.median(mine)),
-                            float(mine.min()),
-                            float(mine.max()),
+                            *spread(mine),
                             peak_mib(cases[name, length], settings.device),
                             floor_ms=float(np.median(times["relu", length])),
                             kept_mib=kept[name, length],

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from forecast_cli.benchmark.row import Row, Settings
+from forecast_cli.benchmark.row import Row, Settings, spread
 from forecast_cli.benchmark.steps import network, optimisation
 from forecast_cli.benchmark.timing import in_turns, threads
 from forecast_cli.config import DataConfig, RunConfig, TrainingConfig
@@ -25,7 +25,7 @@ WAYS = {"held": ("2G", 0), "read": ("1", 0), "read by a process": ("1", 1)}
 class _Nobody:
     """Who watches the training."""
 
-    def step(self, epoch: int, done: int, steps: int) -> None: ...
+    def step(self, epoch: int, done: int, steps: int, epochs: int) -> None: ...
     def epoch(self, row: dict[str, float]) -> None: ...
 
 
@@ -52,9 +52,7 @@ def epoch(settings: Settings) -> list[Row]:
                             count,
                             settings.precisions[0],
                             str(settings.device),
-                            float(np.median(mine)),
-                            float(mine.min()),
-                            float(mine.max()),
+                            *spread(mine),
                             floor_ms=floor,
                         )
                     )

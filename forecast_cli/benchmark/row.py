@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from forecast_cli.errors import ConfigError
@@ -64,3 +65,8 @@ class Row:
     floor_ms: float | None = None
     error: float | None = None
     kept_mib: float | None = None
+
+
+def spread(times: np.ndarray) -> tuple[float, float, float]:
+    """Median, lowest and highest of the times of the repetitions, as a row tells them."""
+    return float(np.median(times)), float(times.min()), float(times.max())

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from forecast_cli.benchmark.row import Row, Settings
+from forecast_cli.benchmark.row import Row, Settings, spread
 from forecast_cli.benchmark.steps import SIZES
 from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
 from forecast_cli.errors import ConfigError
@@ -46,9 +45,7 @@ def scans(settings: Settings) -> list[Row]:
                         count,
                         "32",
                         str(settings.device),
-                        float(np.median(mine)),
-                        float(mine.min()),
-                        float(mine.max()),
+                        *spread(mine),
                         peak_mib(cases[model, backend, length], settings.device),
                         error=errors[model, backend, length],
                     )

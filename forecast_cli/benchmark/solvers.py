@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from forecast_cli.benchmark.first_order import first_order_frames
-from forecast_cli.benchmark.row import Row, Settings
+from forecast_cli.benchmark.row import Row, Settings, spread
 from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
 from forecast_cli.equations import PROBLEMS
 from forecast_cli.equations.navier_stokes import NavierStokes, random_vorticity
@@ -74,5 +74,4 @@ def _row(
     benchmark: str, model: str, horizon: int, batch: int, count: int, times: np.ndarray, case: Callable[[], object]
 ) -> Row:
     precision = "32" if benchmark == "simulate" else "64"
-    spread = float(np.median(times)), float(times.min()), float(times.max())
-    return Row(benchmark, model, "-", 1, horizon, batch, count, precision, "cpu", *spread, peak_mib(case))
+    return Row(benchmark, model, "-", 1, horizon, batch, count, precision, "cpu", *spread(times), peak_mib(case))

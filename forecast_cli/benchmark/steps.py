@@ -9,7 +9,7 @@ from torch import Tensor
 
 from forecast_cli.benchmark.convolutions import Convolutions, Seen, backward_too, forward_only
 from forecast_cli.benchmark.reference import as_published
-from forecast_cli.benchmark.row import Row, Settings
+from forecast_cli.benchmark.row import Row, Settings, spread
 from forecast_cli.benchmark.timing import in_turns, peak_mib, threads
 from forecast_cli.config import ModelConfig, RunConfig, TrainingConfig
 from forecast_cli.devices import computing_in
@@ -168,9 +168,7 @@ def _measured(
                 case.threads,
                 case.precision,
                 str(settings.device),
-                float(np.median(mine)),
-                float(mine.min()),
-                float(mine.max()),
+                *spread(mine),
                 peak_mib(step, settings.device),
                 float(np.median(floor)),
             )

@@ -157,7 +157,7 @@ def train(
     if tensorboard:
         require_tensorboard()
 
-    with joined() as ranks, _Reporter(run_config.training.epochs) as reporter:
+    with joined() as ranks, _Reporter() as reporter:
         if ranks.size > 1 and ":" in device:
             raise ConfigError(f"--device {device}: each of several ranks takes its own. Give --device cuda, or auto.")
         progress = trainer.train(
@@ -261,8 +261,8 @@ def _print_plan(config: "RunConfig", fields: "Fields", device: "torch.device", a
 class _Reporter:
     """Epoch by epoch: a bar with rate and time left on a terminal, and one plain line an epoch."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self) -> None:
+        self.epochs = 0
         self.done_before: int | None = None
         self.steps = 0
         self.started = time.monotonic()
@@ -275,10 +275,10 @@ class _Reporter:
     def __exit__(self, *error: Any) -> None:
         self._line.__exit__(*error)
 
-    def step(self, epoch: int, done: int, steps: int) -> None:
+    def step(self, epoch: int, done: int, steps: int, epochs: int) -> None:
         if self.done_before is None:
             self.done_before = epoch * steps + done - 1
-        self.steps = steps
+        self.steps, self.epochs = steps, epochs
         self._update(epoch * steps + done, self.epochs * steps)
 
     def epoch(self, row: dict[str, float]) -> None:

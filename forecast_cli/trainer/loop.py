@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 class Reporter(Protocol):
     """Who watches the training: the command line, or nobody."""
 
-    def step(self, epoch: int, done: int, steps: int) -> None: ...
+    def step(self, epoch: int, done: int, steps: int, epochs: int) -> None: ...
     def epoch(self, row: dict[str, float]) -> None: ...
 
 
@@ -150,7 +150,7 @@ class Trainer:
         started = time.perf_counter()
         self.model.fit(self.prepared.records, self.progress.epoch)
         self.progress.seconds = time.perf_counter() - started
-        reporter.step(self.progress.epoch, 1, 1)
+        reporter.step(self.progress.epoch, 1, 1, self.epochs)
 
     @property
     def _out_of_patience(self) -> bool:
@@ -177,7 +177,7 @@ class Trainer:
                     progress.losses = self.ranks.gathered(float(total))
                     self._require_finite(sum(progress.losses))
                     progress.seconds = time.perf_counter() - started
-                reporter.step(progress.epoch, progress.position, steps)
+                reporter.step(progress.epoch, progress.position, steps, self.epochs)
                 if stopping:
                     self._save_and_stop()
                 if due or overdue:
