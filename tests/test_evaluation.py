@@ -193,6 +193,13 @@ def test_a_baseline_without_the_frames_it_repeats_is_not_scored_there(tmp_path):
     assert scores["pairs"].sel(model="persistence:3", variable="u").values.tolist() == [0, 6, 6]
 
 
+def test_the_starts_told_are_those_that_the_truth_verifies(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(starts=(1, 2, 6)), starts=(1, 2, 6))
+    with xr.open_dataset(write_truth(tmp_path / "whole.nc")) as whole:
+        whole.isel(time=slice(5)).to_netcdf(tmp_path / "short.nc")
+    assert evaluation.evaluate([forecast], [str(tmp_path / "short.nc")]).attrs["starts"] == 2
+
+
 def test_the_anomaly_correlation_of_the_climatology_does_not_exist(tmp_path):
     forecast = write_forecast(tmp_path / "f.nc", truth_at())
     scores = evaluation.evaluate(

@@ -85,7 +85,8 @@ def evaluate(
     if not found.pairs[: len(forecasts)].any():
         raise DataError(f"{truth.source}: has no value where the forecast has one: the truth is missing everywhere.")
     scores = {"score": _score(metrics, found.terms.sum(axis=-1))}
-    said: dict[str, object] = {}
+    verified = int((align(forecasts[0], truth).valid >= 0).any(axis=1).sum())
+    said: dict[str, object] = {"starts": verified}
     if bootstrap:
         starts = len(forecasts[0].starts)
         block = bootstrap.block or (1 if truth.is_trajectories else resampling.default_block(starts))
@@ -94,7 +95,7 @@ def evaluate(
                 f"--bootstrap: the forecasts share {starts} starts, which blocks of {block} cannot resample. Forecast from more starts."
             )
         scores |= _intervals(metrics, found.terms, scores["score"], forecasts[0], bootstrap, block)
-        said = {"bootstrap": bootstrap.count, "bootstrap_block": block, "bootstrap_seed": bootstrap.seed}
+        said |= {"bootstrap": bootstrap.count, "bootstrap_block": block, "bootstrap_seed": bootstrap.seed}
     dataset = dataset_of(
         scores,
         found.pairs,

@@ -66,7 +66,6 @@ def dataset_of(
         "forecast_kind": "scores",
         "averaging": "; ".join(f"{name}: {METRICS[name].meaning}" for name in metrics),
         "weights": "cell area" if truth.domain.grid == "latitude-longitude" else "equal",
-        "starts": len(forecasts[0].starts),
         "truth": truth.source,
         "forecasts": " ".join(str(forecast.path) for forecast in forecasts),
     }
