@@ -210,6 +210,6 @@ def test_a_run_stopped_at_the_end_of_an_epoch_goes_on_under_the_command_line(bur
     checkpoint.save_config(run, started.config)
     with pytest.raises(Stopped):
         started.run_to_end(watcher, watcher.stop)
-    with _Reporter(config.training.epochs) as reporter:
+    with _Reporter() as reporter:
         progress = trainer.train(config, fields, run, device=CPU, reporter=reporter, resume="must")
     assert progress.epoch == config.training.epochs

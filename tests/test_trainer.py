@@ -20,6 +20,7 @@ class Silent:
     def __init__(self, stop_after: int | None = None) -> None:
         self.steps, self.rows, self.stop_after = 0, [], stop_after
 
+    def begin(self, _) -> None: ...
     def step(self, *_) -> None:
         self.steps += 1
 

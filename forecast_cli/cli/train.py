@@ -275,10 +275,13 @@ class _Reporter:
     def __exit__(self, *error: Any) -> None:
         self._line.__exit__(*error)
 
-    def step(self, epoch: int, done: int, steps: int, epochs: int) -> None:
+    def begin(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
         if self.done_before is None:
             self.done_before = epoch * steps + done - 1
-        self.steps, self.epochs = steps, epochs
+        self.steps = steps
         self._update(epoch * steps + done, self.epochs * steps)
 
     def epoch(self, row: dict[str, float]) -> None:

@@ -21,6 +21,7 @@ from forecast_cli.trainer.environment import add_session
 from forecast_cli.trainer.loop import NEVER, Cadence, Reporter, Trainer
 from forecast_cli.trainer.optimizer import make_optimizer
 from forecast_cli.trainer.progress import Progress
+from forecast_cli.trainer.rehearsal import rehearse
 from forecast_cli.trainer.tensorboard import TensorBoard
 
 __all__ = ["Cadence", "Progress", "Reporter", "Trainer", "make_optimizer", "prepare", "train"]
@@ -65,7 +66,7 @@ def train(
         ranks.decided(lock)
         resuming = ranks.decided(lambda: _claim(run, resume=resume, overwrite=overwrite))
         trainer = Trainer(prepare(config, fields, init_from=init_from), run, device, ranks)
-        trainer.rehearse()
+        rehearse(trainer.prepared, device)
         if resuming:
             trainer.restore(allow_change=allow_change)
         log.open(ranks.decided(lambda: _begin(trainer, overwrite=overwrite and not resuming)))

@@ -39,6 +39,7 @@ from forecast_cli.objective import (
     weighted_loss,
 )
 from forecast_cli.planning import Prepared, described_parts
+from forecast_cli.trainer.changes import changed
 from forecast_cli.trainer.optimizer import make_optimizer
 from forecast_cli.trainer.progress import Progress
 from forecast_cli.trainer.validation import skill
@@ -56,7 +57,8 @@ _log = logging.getLogger(__name__)
 class Reporter(Protocol):
     """Who watches the training: the command line, or nobody."""
 
-    def step(self, epoch: int, done: int, steps: int, epochs: int) -> None: ...
+    def begin(self, epochs: int) -> None: ...
+    def step(self, epoch: int, done: int, steps: int) -> None: ...
     def epoch(self, row: dict[str, float]) -> None: ...
 
 
@@ -120,6 +122,7 @@ class Trainer:
     def run_to_end(self, reporter: Reporter, stop: Callable[[], str | None], cadence: Cadence = NEVER) -> Progress:
         """Train what is left. Raises Stopped when `stop` gives a reason, and DivergedError at NaN; both leave a good checkpoint."""
         self.stop = stop
+        reporter.begin(self.epochs)
         while self.progress.epoch < self.epochs and not self._out_of_patience:
             if self.model.fits:
                 self._fit(reporter)
@@ -150,7 +153,7 @@ class Trainer:
         started = time.perf_counter()
         self.model.fit(self.prepared.records, self.progress.epoch)
         self.progress.seconds = time.perf_counter() - started
-        reporter.step(self.progress.epoch, 1, 1, self.epochs)
+        reporter.step(self.progress.epoch, 1, 1)
 
     @property
     def _out_of_patience(self) -> bool:
@@ -177,7 +180,7 @@ class Trainer:
                     progress.losses = self.ranks.gathered(float(total))
                     self._require_finite(sum(progress.losses))
                     progress.seconds = time.perf_counter() - started
-                reporter.step(progress.epoch, progress.position, steps, self.epochs)
+                reporter.step(progress.epoch, progress.position, steps)
                 if stopping:
                     self._save_and_stop()
                 if due or overdue:
@@ -311,27 +314,6 @@ class Trainer:
         with computing_in(self.config.training.precision, self.device):
             forecast = self.learner(batch.frames[:, :context], horizon, static=batch.static, forcing=batch.forcing)
         return weighted_loss(forecast, self.model.blank(piece.truth)[:, 1:], self.model.scale, weights, counts)
-
-    def rehearse(self) -> None:
-        """Forecast one frame, so that what cannot be is refused before anything is written.
-
-        Raises ConfigError for a step that is too long, and for numbers to be learned on which nothing depends.
-        """
-        context, learn = self.config.data.context, self.config.model.learn
-        batch = self.prepared.training.batch([0]).to(self.device)
-        forcing = None if batch.forcing is None else batch.forcing[:, : context + 1]
-        with torch.set_grad_enabled(bool(learn)):
-            forecast = self.model(batch.frames[:, :context], 1, static=batch.static, forcing=forcing)
-        if not learn:
-            return
-        total = forecast.fields.sum()
-        names, parameters = zip(*self.model.named_parameters(), strict=True)
-        gradients = (
-            torch.autograd.grad(total, parameters, allow_unused=True) if total.requires_grad else [None] * len(names)
-        )
-        unused = [n.removeprefix("numbers.") for n, g in zip(names, gradients, strict=True) if g is None]
-        if unused:
-            raise ConfigError(f"model.learn: nothing here depends on {', '.join(unused)}: leave it out.")
 
     def _gradient_or_wall(self, pieces: list[Piece]) -> Tensor:
         """For a line search: where a trial leaves the finite numbers stands a high wall without a slope."""
@@ -476,18 +458,7 @@ class Trainer:
         allow_change: take up what fits in spite of another configuration, other data or ranks; an unfinished epoch begins anew.
         """
         state = checkpoint.load_state(self.run, self.device)
-        changes = checkpoint.changed_keys(state["config"], self.config)
-        changes += [
-            f"{name}: {before} -> {now}"
-            for name, before, now in (
-                ("ranks", state["ranks"], self.ranks.size),
-                *((key, state["data"].get(key), now) for key, now in self.prepared.identity.items()),
-            )
-            if before != now
-        ]
-        fields = self.model.domain.to_json()
-        if other := [key for key, value in fields.items() if state["domain"].get(key) != value]:
-            changes.append(f"{', '.join(other)} of the fields")
+        changes = changed(state, self.prepared, self.ranks)
         if changes and not allow_change:
             raise CheckpointError(
                 f"{self.run}: was trained with other options or data ({'; '.join(changes)}). "

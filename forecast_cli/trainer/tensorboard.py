@@ -45,8 +45,11 @@ class TensorBoard:
         with suppress(OutputError) if kind else nullcontext(), writing(self.folder):
             self.writer.close()
 
-    def step(self, epoch: int, done: int, steps: int, epochs: int) -> None:
-        self.reporter.step(epoch, done, steps, epochs)
+    def begin(self, epochs: int) -> None:
+        self.reporter.begin(epochs)
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        self.reporter.step(epoch, done, steps)
 
     def epoch(self, row: dict[str, float]) -> None:
         self._write(row)

@@ -78,6 +78,7 @@ class Clock:
     def __init__(self) -> None:
         self.times: list[tuple[float, float]] = []
 
+    def begin(self, _: object) -> None: ...
     def step(self, *_: object) -> None:
         self.times.append((time.perf_counter(), time.process_time()))
 

@@ -74,6 +74,7 @@ class Silent:
     def __init__(self) -> None:
         self.rows = []
 
+    def begin(self, _) -> None: ...
     def step(self, *_) -> None: ...
     def epoch(self, row) -> None:
         self.rows.append(row)
@@ -134,3 +135,10 @@ def test_records_that_are_too_short_and_inputs_that_are_not_for_it_are_refused(l
         trained(config_of(linear, data__split="20,30,0", model__seasonal_lag=40), tmp_path / "run")
     with pytest.raises(ConfigError, match="static"):
         random_model(tiny_model)(context, 1, static=torch.zeros(3, 1, 6, 8))
+
+
+def test_the_command_counts_fits_as_epochs(linear, forecast, tmp_path):
+    options = ("--context", 4, "--horizon", 3, "--set", "model.eofs=3", "--set", "model.lags=2")
+    result = forecast("train", linear, "--model", "var", *options, "-o", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "epoch 4/4" in result.stderr
