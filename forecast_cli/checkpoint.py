@@ -89,7 +89,7 @@ def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Map
         "parts": parts,
         "domain": model.domain.to_json(),
         "config": config.model_dump(mode="json"),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.parameter_count,
         "learned": {name: value for name, (value, _) in model.learned_numbers().items()},
     }
     said = json.dumps(description)

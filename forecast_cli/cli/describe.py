@@ -44,7 +44,7 @@ def _run(run: Path) -> dict[str, Any]:
         told[name] = f"{part['times'][0]} to {part['times'][1]}{samples}"
     told |= {
         "windows": f"{config.data.context} true frames, then {config.data.horizon}",
-        "epochs": f"{int(float(rows[-1]['epoch']))} of {config.training.epochs}, best {saved.epoch}",
+        "epochs": f"{int(float(rows[-1]['epoch']))} of {saved.model.fits or config.training.epochs}, best {saved.epoch}",
         "best": ", ".join(
             f"{key} {float(value):.4g}" for key, value in best.items() if key.endswith("_loss") or "_rmse_" in key
         ),

@@ -133,6 +133,11 @@ class ForecastModel(nn.Module):
         """Fit number `number` of `fits` to the training part, which `records` reads anew at each call."""
         raise NotImplementedError
 
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers training has chosen."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def learned_numbers(self) -> dict[str, tuple[float, str]]:
         """Numbers with a meaning that training has found, such as a diffusivity, with their units; by name."""
         return {}

@@ -1,11 +1,11 @@
 """The linear model that climate science asks for first: a vector autoregression of the leading EOFs.
 
-    x_t = sum over k of a_t,k EOF_k + r_t,    a_(t+1) = c + sum over lags l of A_l a_(t-l),    r_(t+1) = rho r_t
+    x_t = sum over k of a_t,k EOF_k + r_t,    a_(t+1) = c + sum over lags l of A_l a_(t-l),    r_(t+1) = sum over lags l of rho_l r_(t-l)
 
 The anomalies x of all variables, in units of their spread, lie on few patterns, the eigenvectors of their covariance (EOFs). Their
-amplitudes a are predicted by ridge regression, drawn to persistence; what the patterns leave over decays. With one lag this is a
-linear inverse model (Penland and Sardeshmukh 1995, J. Climate 8, 1999-2024). It is fitted in closed form, once for each choice of
-EOFs, lags and ridge; training tells which does best on the validation part.
+amplitudes a are predicted by ridge regression, drawn to persistence; what the patterns leave over likewise, with one number a lag for
+all cells. With one lag this is a linear inverse model (Penland and Sardeshmukh 1995, J. Climate 8, 1999-2024). It is fitted in closed
+form, once for each choice of EOFs, lags and ridge; training tells which does best on the validation part.
 """
 
 import itertools
@@ -24,18 +24,19 @@ RIDGES = (1e-4, 1e-2, 1e-1, 1.0)
 """Strengths of the ridge, in units of the mean square of a predictor."""
 EXTRA, ROUNDS = 10, 4
 """Vectors beyond the EOFs that are wanted, and passes over the data, that make the leading ones exact: Halko et al. (2011)."""
+NOTHING = 1e-6
+"""A rest of so small a share of the variance is rounding."""
 
 
 class _Amplitudes(NamedTuple):
     """What the fits need of the training part.
 
-    series: amplitudes of each record, (time, EOF). same, following: sums over cells and times of squared anomalies, and of anomalies
-    times those one frame later.
+    series: amplitudes of each record, (time, EOF).
+    products: (1 + lags, 1 + lags), sums over cells and times of the products of anomalies one frame ahead and at each lag.
     """
 
     series: list[Tensor]
-    same: float
-    following: float
+    products: Tensor
 
 
 class VectorAutoregression(ForecastModel):
@@ -64,7 +65,7 @@ class VectorAutoregression(ForecastModel):
         self.register_buffer("eofs", torch.zeros(count, cells))
         self.register_buffer("coefficients", torch.zeros(len(self.lags), count, count))
         self.register_buffer("constant", torch.zeros(count))
-        self.register_buffer("rho", torch.zeros(()))
+        self.register_buffer("rho", torch.zeros(len(self.lags)))
         self.register_buffer("choice", torch.zeros(3))
         self._amplitudes: _Amplitudes | None = None
 
@@ -86,16 +87,17 @@ class VectorAutoregression(ForecastModel):
         return Forecast(fitted, torch.cat(fields, dim=1), state)
 
     def _advance(self, frames: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """For each of `frames` (batch, time, channel, height, width) the next one; and the amplitudes that later steps look back at."""
+        """For each of `frames` (batch, time, channel, height, width) the next one; and the anomalies that later steps look back at."""
         anomalies, back, time = self._anomalies(frames), max(self.lags), frames.shape[1]
-        amplitudes = anomalies @ self.eofs.T
-        before = amplitudes[:, :1].expand(-1, back, -1) if state is None else state[0]
-        record = torch.cat([before, amplitudes], dim=1)
-        following = self.constant.expand_as(amplitudes)
-        for lag, matrix in zip(self.lags, self.coefficients, strict=True):
-            following = following + record[:, back - lag :][:, :time] @ matrix
-        left = anomalies - amplitudes @ self.eofs
-        found = (following @ self.eofs + self.rho * left).unflatten(2, frames.shape[2:])
+        before = anomalies[:, :1].expand(-1, back, -1) if state is None else state[0]
+        record = torch.cat([before, anomalies], dim=1)
+        amplitudes = record @ self.eofs.T
+        following, rest = self.constant, torch.zeros_like(anomalies)
+        for lag, matrix, rho in zip(self.lags, self.coefficients, self.rho, strict=True):
+            then = slice(back - lag, back - lag + time)
+            following = following + amplitudes[:, then] @ matrix
+            rest = rest + rho * record[:, then]
+        found = (rest + following @ self.eofs).unflatten(2, frames.shape[2:])
         return self.blank(filled(self.climatology) + found * self.scale), (record[:, time:],)
 
     def _anomalies(self, frames: Tensor) -> Tensor:
@@ -109,7 +111,7 @@ class VectorAutoregression(ForecastModel):
             self._amplitudes = self._decompose(records)
         count, lags, ridge = self.choices[number]
         count = min(count, len(self.eofs))
-        used = [index for index, lag in enumerate(self.lags) if lag < lags or (self.season and lag >= self.season - 1)]
+        used = self._used(lags)
         longest = max(self.lags[index] for index in used)
         rows, targets = [], []
         for series in self._amplitudes.series:
@@ -125,22 +127,35 @@ class VectorAutoregression(ForecastModel):
         means = predictors.mean(dim=0), target.mean(dim=0)
         predictors, target = predictors - means[0], target - means[1]
         solution = _ridge(predictors.T @ predictors, predictors.T @ target, ridge)
+        self.rho.zero_()
+        self.rho[used] = self._rest(count, used, ridge).to(self.rho)
         self.coefficients.zero_()
         self.coefficients[used, :count, :count] = solution.unflatten(0, (len(used), count)).to(self.coefficients)
+        # All of a frame is predicted as the rest is, its leading EOFs by what they need beside that.
         self.coefficients[0].diagonal()[:count] += 1
+        self.coefficients.diagonal(dim1=1, dim2=2)[:, :count] -= self.rho[:, None]
         self.constant.zero_()
         self.constant[:count] = (means[1] - means[0] @ solution).to(self.constant)
-        self.rho.fill_(self._persistence(count))
         self.choice.copy_(torch.tensor([count, lags, ridge]))
 
-    def _persistence(self, count: int) -> float:
-        """How much of what the first EOFs leave over is there one frame later, by least squares."""
+    def _used(self, lags: int) -> list[int]:
+        """Which of the lags a choice of so many takes: those of the season always."""
+        return [index for index, lag in enumerate(self.lags) if lag < lags or (self.season and lag >= self.season - 1)]
+
+    def _rest(self, count: int, used: list[int], ridge: float) -> Tensor:
+        """A number for each of the lags, which predict what the first EOFs leave over of a frame; 0 where that is nothing."""
         assert self._amplitudes is not None
-        series, same, following = self._amplitudes
-        leading = [part[:, :count] for part in series]
-        same -= sum(float(part[:-1].square().sum()) for part in leading)
-        following -= sum(float((part[:-1] * part[1:]).sum()) for part in leading)
-        return min(1.0, max(0.0, following / same)) if same > 1e-9 else 0.0
+        products = self._amplitudes.products.clone()
+        whole = float(products[1, 1])
+        for series in self._amplitudes.series:
+            leading = torch.stack(_lagged(series[:, :count], [-1, *self.lags]))
+            products -= torch.einsum("ltk,mtk->lm", leading, leading)
+        if float(products[1, 1]) <= NOTHING * whole:
+            return torch.zeros(len(used))
+        ahead, back = products[0, 1:][used] - products[1, 1:][used], products[1:, 1:][used][:, used]
+        found = _ridge(back, ahead, ridge)
+        found[0] += 1
+        return found
 
     def _decompose(self, records: Callable[[], Records]) -> _Amplitudes:
         """Find the EOFs by subspace iteration, block after block of the training part, and the amplitudes along them."""
@@ -163,27 +178,27 @@ class VectorAutoregression(ForecastModel):
         return self._project(blocks())
 
     def _project(self, blocks: Iterable[tuple[int, Tensor]]) -> _Amplitudes:
-        """The amplitudes of every record, and what the persistence of the rest is told from."""
-        patterns = self.eofs.double().T
+        """The amplitudes of every record, and what the prediction of the rest is told from."""
+        patterns, looked_at = self.eofs.double().T, [-1, *self.lags]
         series: dict[int, list[Tensor]] = {}
         last: dict[int, Tensor] = {}
-        same = following = 0.0
+        products = torch.zeros(len(looked_at), len(looked_at), dtype=torch.float64, device=self.mean.device)
         for sample, block in blocks:
             whole = torch.cat([last[sample], block]) if sample in last else block
-            same += float(whole[:-1].square().sum())
-            following += float((whole[:-1] * whole[1:]).sum())
-            last[sample] = block[-1:].clone()  # a view would keep the block
+            then = _lagged(whole, looked_at)
+            products += torch.stack([torch.stack([(one * other).sum() for other in then]) for one in then])
+            last[sample] = whole[-1 - max(self.lags) :].clone()  # a view would keep the block
             series.setdefault(sample, []).append(block @ patterns)
-        return _Amplitudes([torch.cat(parts) for parts in series.values()], same, following)
+        return _Amplitudes([torch.cat(parts) for parts in series.values()], products)
+
+    @property
+    def parameter_count(self) -> int:
+        count, lags, _ = map(int, self.choice.tolist())
+        used = len(self._used(lags))
+        return count * self.eofs.shape[1] + used * count**2 + count + used if count else 0
 
     def learned_numbers(self) -> dict[str, tuple[float, str]]:
-        count, lags, ridge = self.choice.tolist()
-        return {
-            "EOFs": (count, "1"),
-            "lags": (lags, "1"),
-            "ridge": (ridge, "1"),
-            "rho": (float(self.rho), "1"),
-        }
+        return {name: (value, "1") for name, value in zip(("EOFs", "lags", "ridge"), self.choice.tolist(), strict=True)}
 
 
 def _lagged(series: Tensor, lags: Sequence[int]) -> list[Tensor]:

@@ -83,7 +83,7 @@ def _described(trainer: Trainer) -> dict[str, object]:
     prepared, config, ranks = trainer.prepared, trainer.config, trainer.ranks
     return {
         "model": config.model.name,
-        "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+        "parameters": trainer.model.parameter_count,
         "data": prepared.fields.source,
         "forecast_cli": __version__,
         "device": trainer.device,

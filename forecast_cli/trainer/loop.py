@@ -157,7 +157,8 @@ class Trainer:
 
     @property
     def _out_of_patience(self) -> bool:
-        return 0 < self.config.training.patience <= self.progress.stale_epochs
+        """Never where fits are chosen from: they get better in no order."""
+        return not self.model.fits and 0 < self.config.training.patience <= self.progress.stale_epochs
 
     def _epoch(self, reporter: Reporter, cadence: Cadence) -> None:
         progress, steps = self.progress, self.prepared.steps_per_epoch(self.ranks.size)
@@ -262,7 +263,7 @@ class Trainer:
             self._set_learning_rate()
             loss = self._gradient(pieces)
             if self.config.training.clip:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip)
+                torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), self.config.training.clip)
             self.optimizer.step()
         if self.averaged:
             self.averaged.update_parameters(self.model)

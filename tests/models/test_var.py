@@ -13,31 +13,6 @@ from forecast_cli.data.fields import open_fields
 from forecast_cli.errors import ConfigError, DataError, Stopped
 
 
-def random_model(tiny_model, **options):
-    """A model whose fitted numbers are drawn, stable and all at work."""
-    model = tiny_model("var", **{"model__eofs": "5", "model__lags": "3"} | options)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        model.eofs.copy_(torch.linalg.qr(torch.randn(*model.eofs.T.shape, generator=generator))[0].T)
-        model.coefficients.copy_(0.1 * torch.randn(model.coefficients.shape, generator=generator))
-        model.constant.copy_(torch.randn(model.constant.shape, generator=generator))
-        model.rho.fill_(0.7)
-    return model
-
-
-@pytest.mark.parametrize("options", [{}, {"model__lags": "1"}, {"model__seasonal_lag": 6}])
-def test_a_forecast_continues_where_it_stopped_wherever_the_context_is_cut(options, tiny_model, context):
-    model = random_model(tiny_model, **options)
-    whole = model(context, 9)
-    first = model(context, 4)
-    second = model(first.fields[:, -1:], 5, state=first.state)
-    assert_close(torch.cat([first.fields, second.fields], dim=1), whole.fields)
-    start = model(context[:, :3], 1)
-    rest = model(context[:, 3:], 9, state=start.state)
-    assert_close(rest.fields, whole.fields)
-    assert_close(torch.cat([start.fitted, start.fields, rest.fitted], dim=1), whole.fitted)
-
-
 def process(steps: int) -> np.ndarray:
     """Amplitudes of two lags, (time, 3), driven by noise."""
     generator = np.random.default_rng(0)
@@ -105,6 +80,39 @@ def test_the_eofs_are_the_singular_vectors_of_the_training_part(linear):
     assert_close((exact @ model.eofs.double().T).abs(), torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-5)
 
 
+def test_a_fit_is_ridge_regression_of_the_leading_pattern_and_of_what_it_leaves_over(linear):
+    """Against least squares over the whole record at once; a ridge of 1e-4 to persistence is added as further equations."""
+    prepared = trainer.prepare(config_of(linear), open_fields([str(linear)]))
+    model, ridge = prepared.model, 1e-4
+    number = model.choices.index((1, 2, ridge))
+    model.fit(prepared.records, number)
+    frames = torch.cat([frames for _, frames in prepared.records()])
+    anomalies = ((frames - model.climatology) / model.scale).flatten(1).double().numpy()
+    pattern = np.linalg.svd(anomalies, full_matrices=False)[2][0]
+    amplitudes = anomalies @ pattern
+    rest = anomalies - np.outer(amplitudes, pattern)
+
+    def ridge_regression(back: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+        """Of the next value on those at two lags (values, 2), drawn to the last one."""
+        strength = np.sqrt(ridge * np.square(back).sum(axis=0).mean())
+        equations = np.vstack([back, strength * np.eye(2)])
+        return np.linalg.lstsq(equations, np.append(ahead - back[:, 0], [0, 0]), rcond=None)[0] + [1, 0]
+
+    back, ahead = np.stack([amplitudes[1:-1], amplitudes[:-2]], axis=1), amplitudes[2:]
+    of_pattern = ridge_regression(back - back.mean(axis=0), ahead - ahead.mean())
+    constant = ahead.mean() - back.mean(axis=0) @ of_pattern
+    # The rest is told from the times that all choices can use, three lags among them.
+    of_rest = ridge_regression(np.stack([rest[2:-1].ravel(), rest[1:-2].ravel()], axis=1), rest[3:].ravel())
+
+    found = model(frames[None, :40], 1).fitted[0, 1:].flatten(1).double()
+    then = [part[1:39] for part in (amplitudes, rest)], [part[:38] for part in (amplitudes, rest)]
+    next_amplitude = constant + of_pattern[0] * then[0][0] + of_pattern[1] * then[1][0]
+    next_rest = of_rest[0] * then[0][1] + of_rest[1] * then[1][1]
+    expected = np.outer(next_amplitude, pattern) + next_rest
+    scale, climatology = float(model.scale), model.climatology.flatten().double()
+    assert_close(found, climatology + scale * torch.from_numpy(expected), rtol=0, atol=1e-3)
+
+
 def test_a_fit_does_not_depend_on_how_the_record_is_read(linear):
     whole = trainer.prepare(config_of(linear), open_fields([str(linear)]))
     whole.model.fit(whole.records, 14)
@@ -134,7 +142,7 @@ def test_records_that_are_too_short_and_inputs_that_are_not_for_it_are_refused(l
     with pytest.raises(DataError, match=r"Lower model\.lags"):
         trained(config_of(linear, data__split="20,30,0", model__seasonal_lag=40), tmp_path / "run")
     with pytest.raises(ConfigError, match="static"):
-        random_model(tiny_model)(context, 1, static=torch.zeros(3, 1, 6, 8))
+        tiny_model("var")(context, 1, static=torch.zeros(3, 1, 6, 8))
 
 
 def test_the_command_counts_fits_as_epochs(linear, forecast, tmp_path):
