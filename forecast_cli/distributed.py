@@ -21,7 +21,7 @@ from forecast_cli.launch import placed
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ranks:
     """This process among `size` that work together; `local` counts those of its machine."""
 
@@ -114,16 +114,18 @@ def joined() -> Iterator[Ranks]:
     os.environ |= {"MASTER_ADDR": place.address, "MASTER_PORT": str(place.port)}
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", rank=place.rank, world_size=place.size)
-        group = dist.new_group(backend="gloo")
+        ranks = Ranks(place.rank, place.size, place.local, dist.new_group(backend="gloo"))
     except (RuntimeError, ValueError) as error:
         raise PeerError(
             f"the {place.size} ranks did not meet at {place.address}:{place.port} ({str(error).splitlines()[0]}). "
             "Were all started? MASTER_ADDR and MASTER_PORT choose another place."
         ) from error
     try:
-        yield Ranks(place.rank, place.size, place.local, group)
+        yield ranks
     finally:
         dist.destroy_process_group()
+        # Its threads end with its last reference: left over, they now and then abort a process that has done its work and is exiting.
+        ranks.group = None
 
 
 @contextmanager

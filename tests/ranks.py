@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+FORECAST = ("-m", "forecast_cli")
 
-def start(command: list[object], size: int, folder: Path) -> list[subprocess.Popen[str]]:
-    """`forecast` with these arguments once for each rank; what each says lies in rank<N>.txt in `folder`."""
+
+def start(
+    command: list[object], size: int, folder: Path, program: tuple[str, ...] = FORECAST
+) -> list[subprocess.Popen[str]]:
+    """`forecast`, or another program, with these arguments once for each rank; what each says lies in rank<N>.txt in `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -18,7 +22,7 @@ def start(command: list[object], size: int, folder: Path) -> list[subprocess.Pop
         environment = os.environ | {key: str(value) for key, value in told.items()} | {"OMP_NUM_THREADS": "1"}
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "forecast_cli", *map(str, command)],
+                [sys.executable, *program, *map(str, command)],
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=(folder / f"rank{rank}.txt").open("w"),
@@ -28,8 +32,10 @@ def start(command: list[object], size: int, folder: Path) -> list[subprocess.Pop
     return started
 
 
-def run(command: list[object], size: int, folder: Path) -> tuple[list[int], list[str]]:
+def run(
+    command: list[object], size: int, folder: Path, program: tuple[str, ...] = FORECAST
+) -> tuple[list[int], list[str]]:
     """Exit codes and what was said on stderr, by rank."""
-    started = start(command, size, folder)
+    started = start(command, size, folder, program)
     codes = [process.wait(timeout=240) for process in started]
     return codes, [(folder / f"rank{rank}.txt").read_text() for rank in range(size)]

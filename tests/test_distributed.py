@@ -6,9 +6,11 @@ import signal
 import socket
 import time
 
+import every_model
 import numpy as np
 import pytest
 import torch
+from every_model import Silent
 from files import write_series
 from ranks import run, start
 from safetensors.torch import load_file
@@ -19,6 +21,7 @@ from forecast_cli.data.fields import open_fields
 from forecast_cli.distributed import ALONE, Ranks, joined
 from forecast_cli.errors import PeerError
 from forecast_cli.launch import first_host, placed
+from forecast_cli.models import MODELS
 
 # Sums of gradients in another order, over some ten steps of an optimizer that divides by their size.
 ROUNDING = {"rtol": 2e-4, "atol": 2e-5}
@@ -64,6 +67,16 @@ def test_two_ranks_of_a_batch_are_one_of_twice_the_batch_odd_numbers_and_gaps_in
     assert_alike(tmp_path / "two", tmp_path / "one")
 
 
+def test_two_ranks_train_every_model_as_one_does(trajectories, tmp_path):
+    for size in (1, 2):
+        (tmp_path / str(size)).mkdir()
+    codes, said = run([trajectories, tmp_path / "2"], 2, tmp_path, (every_model.__file__,))
+    assert codes == [0, 0], said
+    every_model.train_all(str(trajectories), tmp_path / "1", 4)
+    for name in MODELS:
+        assert_alike(tmp_path / "2" / name, tmp_path / "1" / name)
+
+
 def test_accumulated_batches_are_one_large_batch(gappy, tmp_path):
     for name, size, count in (("small", 2, 3), ("large", 6, 1)):
         config = load_config(
@@ -80,12 +93,6 @@ def test_accumulated_batches_are_one_large_batch(gappy, tmp_path):
         )
         trainer.train(config, open_fields([str(gappy)]), tmp_path / name, device=torch.device("cpu"), reporter=Silent())
     assert_alike(tmp_path / "small", tmp_path / "large")
-
-
-class Silent:
-    def begin(self, _) -> None: ...
-    def step(self, *_) -> None: ...
-    def epoch(self, _) -> None: ...
 
 
 def test_a_signal_to_one_rank_stops_both_and_they_go_on_together(gappy, tmp_path):

@@ -64,9 +64,15 @@ DIRECT_VARIANTS = [
         "model__attention_window": 3,
     },
 ]
+LINEAR_VARIANTS = [{}, {"model__lags": "1"}, {"model__lags": "2,4", "model__seasonal_lag": 6, "model__eofs": "5,9"}]
 CASES = [
     (name, i, variant)
-    for names, variants in ((RECURRENT, VARIANTS), (DIRECT, DIRECT_VARIANTS), (("finn",), FINN_VARIANTS))
+    for names, variants in (
+        (RECURRENT, VARIANTS),
+        (DIRECT, DIRECT_VARIANTS),
+        (("finn",), FINN_VARIANTS),
+        (("var",), LINEAR_VARIANTS),
+    )
     for name in names
     for i, variant in enumerate(variants)
 ]
@@ -120,9 +126,11 @@ def test_a_prediction_sees_no_frame_after_its_own(model, context):
     assert_close(model(later, 1).fitted[:, :4], model(context, 1).fitted[:, :4], **tolerance)
 
 
-def test_every_parameter_receives_a_gradient(model, context):
-    forecast = model(context, 3)
+def test_every_parameter_and_the_context_receive_a_gradient(model, context):
+    forecast = model(context.requires_grad_(), 3)
     (forecast.fields.square().mean() + forecast.fitted.square().mean()).backward()
+    assert torch.isfinite(context.grad).all()
+    assert (context.grad.abs().sum(dim=(2, 3, 4)) > 0).all()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

@@ -4,12 +4,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from every_model import smallest
 
 from forecast_cli import checkpoint, trainer
 from forecast_cli.config import load_config
 from forecast_cli.data.atomic import claimed
 from forecast_cli.data.fields import open_fields
 from forecast_cli.errors import CheckpointError, DataError, DivergedError, OutputError, Stopped
+from forecast_cli.models import MODELS
 
 CPU = torch.device("cpu")
 
@@ -82,8 +84,6 @@ VARIANTS = {
     "plain": {},
     "ema, noise and warm-up": {"training__ema": 0.9, "training__input_noise": 0.1, "training__warmup": 5},
     "plateau": {"training__schedule": "plateau", "training__patience": 2, "training__learning_rate": 0.05},
-    "distana": {"model__name": "distana"},
-    "phydnet": {"model__name": "phydnet"},
 }
 
 
@@ -93,6 +93,15 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(variant, stop_after, se
     options = VARIANTS[variant]
     whole = trained(series, tmp_path / "whole", **options)
     resumed = stopped_and_resumed(series, tmp_path / "resumed", stop_after, **options)
+    assert_same_state(whole, resumed)
+    assert metrics(whole) == metrics(resumed)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_goes_on_where_it_stopped(name, trajectories, tmp_path):
+    options = smallest(name)
+    whole = trained(trajectories, tmp_path / "whole", **options)
+    resumed = stopped_and_resumed(trajectories, tmp_path / "resumed", 7, **options)
     assert_same_state(whole, resumed)
     assert metrics(whole) == metrics(resumed)
 
