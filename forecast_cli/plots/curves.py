@@ -23,7 +23,7 @@ def plot_scores(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> 
     rows = [(metric, region) for metric in metrics for region in regions]
     leads, unit = lead_times(dataset)
     with styled():
-        figure, axes = _grid(len(rows), len(variables))
+        figure, axes = _grid(len(rows), len(variables), dataset.sizes["model"])
         for (metric, region), row in zip(rows, axes, strict=True):
             part = dataset.sel(metric=metric) if region is None else dataset.sel(metric=metric, region=region)
             for variable, axis in zip(variables, row, strict=True):
@@ -78,7 +78,7 @@ def plot_spectra(dataset: xr.Dataset, path: Path, *, leads: list[int] | None = N
     colours = [colour for colour in COLOURS if colour != "#000000"]  # black is the truth
     wavenumber = dataset["wavenumber"]
     with styled():
-        figure, axes = _grid(len(leads), len(variables))
+        figure, axes = _grid(len(leads), len(variables), len(names))
         for lead, row in zip(leads, axes, strict=True):
             for variable, axis in zip(variables, row, strict=True):
                 here = dataset["spectrum"].isel(lead_time=lead).sel(variable=variable)
@@ -156,8 +156,9 @@ def _rows(file: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    size = (min(PAPER, 2.0 + 3.4 * columns), 0.5 + 2.0 * rows)
+def _grid(rows: int, columns: int, curves: int) -> tuple[Figure, np.ndarray]:
+    """Axes in rows and columns, high enough for a legend of so many curves."""
+    size = (min(PAPER, 2.0 + 3.4 * columns), max(0.5 + 2.0 * rows, 0.2 + 0.17 * curves))
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", sharex=True)
     return figure, axes
 

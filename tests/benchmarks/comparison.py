@@ -1,9 +1,10 @@
-"""Every model at an equal budget of parameters and of training: docs/comparison.md.
+"""Every model at an equal budget of parameters and of training: the tables and pictures of docs/comparison.md.
 
     python tests/benchmarks/comparison.py FOLDER
 
 Flows of another seed than those that settings were tuned on, and a month of hourly temperature where ../shared/data is there. Each model
-trains for so many epochs as take BUDGET seconds of processor time; two run side by side, a thread each. What is there is not made again.
+trains for so many epochs as take BUDGET seconds of processor time; two run side by side, a thread each. What is there is not made again:
+FOLDER/{flows,uk}/table.md, scores.png and all runs.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,10 +22,52 @@ import xarray as xr
 BUDGET = float(os.environ.get("BUDGET", 60))
 RECURRENT = ("minconvlstm", "minconvgru", "minconvexplstm", "convlstm", "convgru", "distana", "phydnet")
 OTHERS = ("cnn", "resnet", "unet", "convnext", "swin", "var")
-FLOWS = ("--preset", "navier-stokes", "--split", "50,10,20")
-WEATHER = ("--preset", "series", "--split", "0.6,0.2,0.2", "--context", "25", "--horizon", "6")
 UK = Path(__file__).parents[3] / "shared" / "data" / "era5_uk_t2m_hourly_201903.nc"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "FORECAST_PROGRESS_EVERY": "600"}
+
+
+class Case(NamedTuple):
+    """One task. runs: model and seed. extra: options of one model. leads: numbers of the lead times in the table."""
+
+    data: Path
+    runs: list[tuple[str, int]]
+    train: tuple[str, ...]
+    rollout: tuple[str, ...]
+    baselines: str
+    leads: tuple[int, ...]
+    extra: dict[str, tuple[str, ...]]
+
+
+def cases(folder: Path) -> dict[str, Case]:
+    """Hidden sizes are the presets', chosen for each model to have as many parameters, but for the three given here."""
+    once, again = (
+        [(model, 0) for model in RECURRENT + OTHERS],
+        [(model, seed) for seed in (1, 2) for model in RECURRENT],
+    )
+    flows = Case(
+        folder / "flows.nc",
+        once + again,
+        ("--preset", "navier-stokes", "--split", "50,10,20"),
+        ("--select", "sample=60:80", "--context", "20", "--steps", "30"),
+        "persistence,climatology",
+        (1, 5, 10, 20, 30),
+        {"var": ("--set", "model.eofs=20,40,80")},
+    )
+    untold = ("--set", "data.calendar_features=[]", "--set", "data.climatology_features=[]")  # var takes no forcing
+    uk = Case(
+        UK,
+        [("minconvlstm", 0), ("convlstm", 0), ("unet", 0), ("var", 0)],
+        ("--preset", "series", "--split", "0.6,0.2,0.2", "--context", "25", "--horizon", "6"),
+        ("--steps", "24", "--init-every", "6"),
+        "persistence,persistence:24,climatology,climatology:hour",
+        (1, 3, 6, 12, 24),
+        {
+            "var": (*untold, "--set", "model.seasonal_lag=24", "--set", "model.eofs=5,10,20,40"),
+            "convlstm": ("--hidden", "3x21"),
+            "unet": ("--hidden", "22,30,36"),
+        },
+    )
+    return {"flows": flows, **({"uk": uk} if UK.exists() else {})}
 
 
 def forecast(*arguments: object) -> tuple[float, float]:
@@ -39,12 +83,13 @@ def forecast(*arguments: object) -> tuple[float, float]:
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
-def trained(data: Path, run: Path, model: str, seed: int, options: tuple[str, ...]) -> dict[str, float]:
-    """Train within the budget; what it took. A linear model takes what it takes."""
+def trained(case: Case, run: Path, model: str, seed: int) -> dict[str, float]:
+    """Train within the budget; what it took. The linear model takes what it takes."""
     told = run.with_suffix(".json")
     if told.exists():
         return dict(json.loads(told.read_text()))
-    command = ["train", data, *options, "--model", model, "--seed", seed, "--overwrite"]
+    options = (*case.train, *case.extra.get(model, ()))
+    command = ["train", case.data, *options, "--model", model, "--seed", seed, "--overwrite"]
     if model == "var":
         processor, memory = forecast(*command, "-o", run)
         epochs = seconds = 0.0
@@ -52,10 +97,9 @@ def trained(data: Path, run: Path, model: str, seed: int, options: tuple[str, ..
         once, twice = (forecast(*command, "--epochs", n, "-o", run.with_name(f"{run.name}-probe"))[0] for n in (1, 2))
         epochs = max(1, round(BUDGET / (twice - once)))
         processor, memory = forecast(*command, "--epochs", epochs, "-o", run)
-        seconds = (twice - once) / steps_of(run)
-    made = json.loads((run / "model.json").read_text())
+        seconds = (processor - once) / (epochs - 1) / steps_of(run) if epochs > 1 else (twice - once) / steps_of(run)
     found = {
-        "parameters": made["parameters"],
+        "parameters": json.loads((run / "model.json").read_text())["parameters"],
         "epochs": epochs,
         "processor_seconds": processor,
         "seconds_a_step": seconds,
@@ -71,102 +115,69 @@ def steps_of(run: Path) -> int:
     return int(line.split("steps_an_epoch=")[1].split()[0])
 
 
-def compared(
-    folder: Path,
-    data: Path,
-    runs: list[tuple[str, int]],
-    options: tuple[str, ...],
-    rollout: tuple[str, ...],
-    extra: dict[str, tuple[str, ...]],
-) -> None:
-    """Train, forecast, score and draw; the table on stdout."""
-    folder.mkdir(parents=True, exist_ok=True)
+def compared(folder: Path, case: Case) -> None:
+    """Train, forecast, score and draw."""
+    folder.mkdir(exist_ok=True)
 
-    def one(case: tuple[str, int]) -> dict[str, float]:
-        model, seed = case
-        run, output = folder / f"{model}-{seed}", folder / f"{model}-{seed}.nc"
-        found = trained(data, run, model, seed, (*options, *extra.get(model, ())))
+    def one(run: tuple[str, int]) -> dict[str, float]:
+        model, seed = run
+        output = folder / f"{model}-{seed}.nc"
+        found = trained(case, folder / f"{model}-{seed}", model, seed)
         if not output.exists():
-            forecast("rollout", run, "--data", data, *rollout, "-o", output)
+            forecast("rollout", folder / f"{model}-{seed}", "--data", case.data, *case.rollout, "-o", output)
         return found
 
+    def scored(runs: list[tuple[str, int]], names: list[str], output: Path) -> None:
+        forecasts = [folder / f"{model}-{seed}.nc" for model, seed in runs]
+        against = ("--truth", case.data, "--baseline", case.baselines)
+        forecast("evaluate", *forecasts, "--label", ",".join(names), *against, "-o", output, "--overwrite")
+
     with ThreadPoolExecutor(2) as pool:
-        took = dict(zip(runs, pool.map(one, runs), strict=True))
-    forecasts = [folder / f"{model}-{seed}.nc" for model, seed in runs]
-    labels = [word for model, seed in runs for word in ("--label", f"{model}-{seed}")]
-    scores = folder / "scores.nc"
-    forecast(
-        "evaluate",
-        *forecasts,
-        *labels,
-        "--truth",
-        data,
-        "--baseline",
-        "persistence,climatology",
-        "-o",
-        scores,
-        "--overwrite",
-    )
-    with xr.open_dataset(scores, decode_timedelta=False) as dataset:
-        table(dataset["score"].isel(metric=0, variable=0), took)
-    first = [path for path, (_, seed) in zip(forecasts, runs, strict=True) if seed == 0]
-    names = [word for model, seed in runs if seed == 0 for word in ("--label", model)]
-    drawn = folder / "drawn.nc"
-    forecast(
-        "evaluate", *first, *names, "--truth", data, "--baseline", "persistence,climatology", "-o", drawn, "--overwrite"
-    )
-    forecast("plot", drawn, "-o", folder / "scores.png", "--overwrite")
+        took = dict(zip(case.runs, pool.map(one, case.runs), strict=True))
+    scored(case.runs, [f"{model}-{seed}" for model, seed in case.runs], folder / "scores.nc")
+    with xr.open_dataset(folder / "scores.nc", decode_timedelta=False) as dataset:
+        rows = table(dataset["score"].isel(metric=0, variable=0), case.leads, took)
+    (folder / "table.md").write_text("\n".join(rows) + "\n", "utf-8")
+    print("\n".join(rows), flush=True)
+    first = [(model, seed) for model, seed in case.runs if seed == 0]
+    scored(first, [model for model, _ in first], folder / "drawn.nc")
+    forecast("plot", folder / "drawn.nc", "-o", folder / "scores.png", "--overwrite")
 
 
-def table(scores: xr.DataArray, took: dict[tuple[str, int], dict[str, float]]) -> None:
-    """Mean over seeds, and the range."""
-    leads = scores.sizes["lead_time"]
-    shown = sorted({0, leads // 6 - 1, leads // 3 - 1, leads // 2 - 1, leads - 1} - {-1})
-    lead = [float(scores["lead_time"][i]) for i in shown]
-    print(
-        "| | parameters | epochs | ms a step | peak MiB |",
-        " | ".join(f"{value:g}" for value in lead),
-        "| all leads (range over seeds) |",
-    )
-    print("| --- |" + " --- |" * (5 + len(shown)))
+def table(scores: xr.DataArray, leads: tuple[int, ...], took: dict[tuple[str, int], dict[str, float]]) -> list[str]:
+    """Means over the seeds, best first; the range of the last column."""
+    names = [str(label).rsplit("-", 1)[0] for label in scores["model"].values]
+    values = scores.transpose("model", "lead_time", ...).values.reshape(len(names), -1)
+    whole = np.sqrt(np.square(values).mean(axis=1))
+    lines = [
+        f"| | parameters | epochs | s | ms a step | peak MiB | {' | '.join(map(str, leads))} | all leads |",
+        "| --- |" + " --- |" * (6 + len(leads)),
+    ]
     rows = []
-    for name in dict.fromkeys(str(label).rsplit("-", 1)[0] for label in scores["model"].values):
-        alike = [str(label) for label in scores["model"].values if str(label).rsplit("-", 1)[0] == name]
-        values = scores.sel(model=alike).values.reshape(len(alike), leads)
-        whole = np.sqrt((values**2).mean(axis=1))
-        cells = [f"{value:.3g}" for value in values.mean(axis=0)[shown]]
-        spread = f" ({whole.min():.3g} to {whole.max():.3g})" if len(alike) > 1 else ""
-        mine = next((used for (model, _), used in took.items() if model == name), None)
-        told = ["", "", "", ""]
+    for name in dict.fromkeys(names):
+        alike = [index for index, other in enumerate(names) if other == name]
+        mine = [used for (model, _), used in took.items() if model == name]
+        told = [""] * 5
         if mine:
-            step = f"{1000 * mine['seconds_a_step']:.3g}" if mine["seconds_a_step"] else "closed form"
-            told = [
-                f"{mine['parameters']:,.0f}",
-                f"{mine['epochs']:g}" if mine["epochs"] else "",
-                step,
-                f"{mine['peak_mib']:.0f}",
-            ]
-        rows.append(
-            (whole.mean(), f"| {name} | {' | '.join(told)} | {' | '.join(cells)} | {whole.mean():.3g}{spread} |")
-        )
-    for _, row in sorted(rows):
-        print(row)
+            mean = {key: float(np.mean([used[key] for used in mine])) for key in mine[0]}
+            told = [f"{mean['parameters']:,.0f}", "", f"{mean['processor_seconds']:.0f}", "", f"{mean['peak_mib']:.0f}"]
+            if mean["epochs"]:
+                told[1], told[3] = f"{mean['epochs']:.0f}", f"{1000 * mean['seconds_a_step']:.0f}"
+        at = [f"{values[alike, lead - 1].mean():.3g}" for lead in leads]
+        spread = f" ({whole[alike].min():.3g} to {whole[alike].max():.3g})" if len(alike) > 1 else ""
+        row = [f"`{name}`" if mine else name, *told, *at, f"{whole[alike].mean():.3g}{spread}"]
+        rows.append((whole[alike].mean(), f"| {' | '.join(row)} |"))
+    return lines + [row for _, row in sorted(rows)]
 
 
 def main(folder: Path) -> None:
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    flows = folder / "flows.nc"
-    if not flows.exists():
-        forecast("simulate", "navier-stokes", "--samples", 80, "--frames", 50, "--seed", 77, "-o", flows)
-    runs = [(model, 0) for model in RECURRENT + OTHERS] + [(model, seed) for seed in (1, 2) for model in RECURRENT]
-    window = ("--select", "sample=60:80", "--context", "20", "--steps", "30")
-    compared(folder / "flows", flows, runs, FLOWS, window, {"var": ("--set", "model.eofs=20,40,80")})
-    if UK.exists():
-        weather = [("minconvlstm", 0), ("convlstm", 0), ("unet", 0), ("var", 0)]
-        bare = ("--set", "data.calendar_features=[]", "--set", "data.climatology_features=[]")  # var takes no forcing
-        extra = {"var": (*bare, "--set", "model.seasonal_lag=24", "--set", "model.eofs=5,10,20,40")}
-        compared(folder / "uk", UK, weather, WEATHER, ("--steps", "24", "--init-every", "6"), extra)
+    if not (folder / "flows.nc").exists():
+        flows = ("--samples", 80, "--frames", 50, "--seed", 77)
+        forecast("simulate", "navier-stokes", *flows, "-o", folder / "flows.nc")
+    for name, case in cases(folder).items():
+        compared(folder / name, case)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes")
 
 
