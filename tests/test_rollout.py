@@ -43,6 +43,21 @@ def test_blocks_joined_are_the_whole_forecast(name, block, tiny_model, context):
         )
 
 
+@pytest.mark.parametrize("normalize", ["global", "pointwise"])
+def test_a_forecast_that_grows_without_bound_is_noted(normalize, tiny_model):
+    """The spread is 2, the mean 1.5; values that are missing count for nothing."""
+    reached = Reached(tiny_model("minconvlstm", data__normalize=normalize))
+    fields = torch.full((1, 3, 2, 6, 8), 1.5)
+    fields[..., 0, 0] = torch.nan
+    fields[0, 1, 1, 2, 2] = 150.0
+    reached.look(fields)
+    assert reached.notes() == []
+    fields[0, 2, 1, 2, 2] = -250.0
+    reached.look(fields)
+    (note,) = reached.notes()
+    assert "'v' reaches -250 to 150, 126 standard deviations" in note
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_forecast_that_is_gone_on_with_is_the_same_to_the_bit(name, tiny_model, context):
     """Its last frame and its state went through a file, and lie in memory in another way."""
