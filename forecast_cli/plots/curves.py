@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from forecast_cli.errors import CheckpointError, DataError
 from forecast_cli.evaluation import lead_times
 from forecast_cli.metrics import PURE_NUMBERS
-from forecast_cli.plots.style import COLOURS, MARKERS, PAPER, ahead, is_baseline, save, styled, with_unit
+from forecast_cli.plots.style import COLOURS, MARKERS, PAPER, STROKES, ahead, is_baseline, save, styled, with_unit
 
 
 def plot_scores(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:
@@ -52,10 +52,10 @@ def _scores(axis: Axes, scores: xr.Dataset, leads: list[float]) -> None:
         axis.plot(
             leads,
             values,
-            linestyle="--" if baseline else "-",
+            linestyle="--" if baseline else STROKES[index // len(COLOURS) % len(STROKES)],
             linewidth=1.2 if baseline else 1.8,
             marker=MARKERS[index % len(MARKERS)] if len(leads) <= 30 else None,
-            markersize=2.5,
+            markersize=3,
             color=colour,
             label=model,
             zorder=2 if baseline else 3,

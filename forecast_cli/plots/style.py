@@ -19,7 +19,8 @@ from forecast_cli.errors import OutputError
 # Okabe and Ito (2008): eight colours that most people can tell apart.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
 MARKERS = "os^Dv<>PX"
-"""One more than there are colours: every curve of a picture looks other than the rest."""
+STROKES = ["-", ":", "-."]
+"""Of curves beyond the first eight, whose colours come again: with other markers, since there are nine of these."""
 PAPER = 7.0
 """Width of a page of two columns, in inches."""
 MISSING = "0.85"
