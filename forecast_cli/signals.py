@@ -5,9 +5,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from types import FrameType
+from typing import Any
 
-from forecast_cli.errors import ConfigError
+from forecast_cli.errors import ConfigError, Stopped
 
 VARIABLE = "FORECAST_STOP_SIGNALS"
 """Environment variable with the names of the signals that ask for a stop."""
@@ -36,11 +38,36 @@ def stop_at_signals(*, deadline: float | None = None) -> Iterator[Callable[[], s
             return signal.Signals(first[0][0]).name
         return "time limit" if deadline is not None and time.monotonic() >= deadline else None
 
+    with _handled(handler):
+        yield asked
+
+
+def stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which a signal ends as a clean stop while libraries load and data are read: there is nothing yet to go on from.
+
+    An exception would do as well, but for libraries that take any for a missing part of theirs.
+    """
+
+    def handler(number: int, _: FrameType | None) -> None:
+        os.write(2, f"forecast: stopped ({signal.Signals(number).name}) before the work had begun.\n".encode())
+        os._exit(Stopped.exit_code)
+
+    @wraps(command)
+    def watched(*given: Any, **named: Any) -> None:
+        with _handled(handler):
+            command(*given, **named)
+
+    return watched
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside, the signals that ask for a stop go to the handler."""
     before = {}
     try:
         for number in _signals():
             before[number] = signal.signal(number, handler)
-        yield asked
+        yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)

@@ -61,6 +61,26 @@ with signals.stop_at_signals():
     assert process.wait(timeout=20) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_a_signal_while_libraries_load_is_a_clean_stop_too(name, series, tmp_path):
+    """The signal comes with the import of the data rooms, before torch's."""
+    code = f"""
+import builtins, os, signal, sys
+load = builtins.__import__
+def signalled(name, *rest, **named):
+    if name == "forecast_cli.data.fields":
+        os.kill(os.getpid(), signal.{name})
+    return load(name, *rest, **named)
+builtins.__import__ = signalled
+from forecast_cli.cli import main
+sys.argv = ["forecast", "train", {str(series)!r}, "-o", {str(tmp_path / "run")!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (75, f"forecast: stopped ({name}) before the work had begun.\n")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("names", ["SIGNOT", "TERM,KILL", ""])
 def test_names_that_cannot_be_caught_are_refused(names, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)

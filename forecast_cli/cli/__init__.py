@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs, so that `forecast --help` answers at once.
 """
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from typer.core import TyperGroup
 from forecast_cli import __version__
 from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, talk, train
 from forecast_cli.errors import ForecastError, Stopped
+from forecast_cli.signals import stoppable
 
 __all__ = ["app", "main"]
 
@@ -61,13 +63,18 @@ class _Commands(TyperGroup):
 
 
 class _App(typer.Typer):
-    """Every command has the options for how much it says."""
+    """Every command has the options for how much it says; those with --resume end at a signal with the exit code of a stop."""
 
     def command(  # type: ignore[override]
         self, name: str, **options: Any
     ) -> Callable[[Callable[..., None]], Callable[..., None]]:
         register = super().command(name, **options)
-        return lambda function: register(talk.with_talk(function))
+
+        def registered(function: Callable[..., None]) -> Callable[..., None]:
+            resumable = "resume" in inspect.signature(function).parameters
+            return register(talk.with_talk(stoppable(function) if resumable else function))
+
+        return registered
 
 
 app = _App(
