@@ -20,9 +20,7 @@ import xarray as xr
 BUDGET = float(os.environ.get("BUDGET", 60))
 RECURRENT = ("minconvlstm", "minconvgru", "minconvexplstm", "convlstm", "convgru", "distana", "phydnet")
 OTHERS = ("cnn", "resnet", "unet", "convnext", "swin", "var")
-SIMULATE = ("simulate", "navier-stokes", "--samples", "80", "--frames", "50", "--seed", "77")
 FLOWS = ("--preset", "navier-stokes", "--split", "50,10,20")
-WINDOW = ("--select", "sample=60:80", "--context", "20", "--steps", "30")
 WEATHER = ("--preset", "series", "--split", "0.6,0.2,0.2", "--context", "25", "--horizon", "6")
 UK = Path(__file__).parents[3] / "shared" / "data" / "era5_uk_t2m_hourly_201903.nc"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "FORECAST_PROGRESS_EVERY": "600"}
@@ -160,9 +158,10 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     flows = folder / "flows.nc"
     if not flows.exists():
-        forecast(*SIMULATE, "-o", flows)
+        forecast("simulate", "navier-stokes", "--samples", 80, "--frames", 50, "--seed", 77, "-o", flows)
     runs = [(model, 0) for model in RECURRENT + OTHERS] + [(model, seed) for seed in (1, 2) for model in RECURRENT]
-    compared(folder / "flows", flows, runs, FLOWS, WINDOW, {"var": ("--set", "model.eofs=20,40,80")})
+    window = ("--select", "sample=60:80", "--context", "20", "--steps", "30")
+    compared(folder / "flows", flows, runs, FLOWS, window, {"var": ("--set", "model.eofs=20,40,80")})
     if UK.exists():
         weather = [("minconvlstm", 0), ("convlstm", 0), ("unet", 0), ("var", 0)]
         bare = ("--set", "data.calendar_features=[]", "--set", "data.climatology_features=[]")  # var takes no forcing

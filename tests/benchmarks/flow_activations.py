@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import xarray as xr
-from comparison import FLOWS, SIMULATE, WINDOW, forecast
+from comparison import forecast
 
 from forecast_cli.activity import activity
 from forecast_cli.checkpoint import load_model
@@ -23,6 +23,9 @@ MODELS = ("convnext", "swin")
 NAMES = ("gelu", "relu", "sugar-nelu")
 SEEDS = (0, 1, 2)
 EPOCHS = 8
+SIMULATE = ("simulate", "navier-stokes", "--samples", 80, "--frames", 50, "--seed", 77)
+TRAIN = ("--preset", "navier-stokes", "--split", "50,10,20")
+ROLLOUT = ("--select", "sample=60:80", "--context", 20, "--steps", 30)
 
 
 def measured(flows: Path, run: Path, model: str, name: str, seed: int) -> dict[str, float]:
@@ -31,9 +34,9 @@ def measured(flows: Path, run: Path, model: str, name: str, seed: int) -> dict[s
     if told.exists():
         return dict(json.loads(told.read_text()))
     chosen = ("--model", model, "--set", f"model.activation={name}", "--seed", seed)
-    seconds, _ = forecast("train", flows, *FLOWS, *chosen, "--epochs", EPOCHS, "-o", run, "--overwrite")
+    seconds, _ = forecast("train", flows, *TRAIN, *chosen, "--epochs", EPOCHS, "-o", run, "--overwrite")
     output, scores = run.with_suffix(".nc"), run.with_suffix(".scores.nc")
-    forecast("rollout", run, "--data", flows, *WINDOW, "-o", output, "--overwrite")
+    forecast("rollout", run, "--data", flows, *ROLLOUT, "-o", output, "--overwrite")
     forecast("evaluate", output, "--truth", flows, "-o", scores, "--overwrite")
     with xr.open_dataset(scores, decode_timedelta=False) as dataset:
         rmse = dataset["score"].squeeze().values
