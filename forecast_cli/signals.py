@@ -43,13 +43,16 @@ def stop_at_signals(*, deadline: float | None = None) -> Iterator[Callable[[], s
 
 
 def stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which a signal ends as a clean stop while libraries load and data are read: there is nothing yet to go on from.
+    """The command, which a signal ends as a clean stop outside of `stop_at_signals` too: while libraries load and data are read.
 
     An exception would do as well, but for libraries that take any for a missing part of theirs.
     """
 
     def handler(number: int, _: FrameType | None) -> None:
-        os.write(2, f"forecast: stopped ({signal.Signals(number).name}) before the work had begun.\n".encode())
+        os.write(
+            2,
+            f"forecast: stopped ({signal.Signals(number).name}). The same command with --resume auto goes on.\n".encode(),
+        )
         os._exit(Stopped.exit_code)
 
     @wraps(command)

@@ -77,7 +77,10 @@ sys.argv = ["forecast", "train", {str(series)!r}, "-o", {str(tmp_path / "run")!r
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (75, f"forecast: stopped ({name}) before the work had begun.\n")
+    assert (done.returncode, done.stderr) == (
+        75,
+        f"forecast: stopped ({name}). The same command with --resume auto goes on.\n",
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -44,8 +44,8 @@ class Reached:
         ]
 
     def _far_away(self) -> list[str]:
-        """Where cells have means of their own, the one is meant that is farthest from what is reached."""
-        above, below = self.highest - self.mean.amin(dim=1), self.mean.amax(dim=1) - self.lowest
+        """Where cells have means of their own, the distance is that from all of them."""
+        above, below = self.highest - self.mean.amax(dim=1), self.mean.amin(dim=1) - self.lowest
         times = torch.maximum(above, below) / self.spread.amax(dim=1)
         return [
             f"'{self.names[i]}' reaches {self.lowest[i]:.3g} to {self.highest[i]:.3g}, {times[i]:.3g} standard deviations from "
