@@ -70,6 +70,15 @@ def test_a_forecast_is_drawn_beside_its_truth_and_its_error(forecast, series, fo
         np.testing.assert_allclose(drawn, [true, expected, expected - true], rtol=1e-5, atol=1e-5)
 
 
+def test_errors_alone_are_drawn_on_a_logarithmic_axis(score_file, forecast, figures, tmp_path):
+    forecast("plot", score_file, "--log", "-o", tmp_path / "p.png")
+    assert {axis.get_ylabel(): axis.get_yscale() for axis in figures[0].axes} == {
+        "ACC": "linear",
+        "RMSE [K]": "log",
+        "bias [K]": "linear",
+    }
+
+
 def test_scores_are_drawn_for_every_model_that_has_them_and_the_legend_names_all(
     score_file, forecast, figures, tmp_path
 ):

@@ -51,6 +51,7 @@ def plot(
         str | None,
         typer.Option(help="Steps (of a data file: frames) to draw, such as 1,6,24. [default: some, spread evenly]"),
     ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Scores: errors on a logarithmic axis.")] = False,
     rate: Annotated[int, typer.Option(help="Frames a second of a film.")] = 6,
     dims: shared.Dims = None,
     select: shared.Select = None,
@@ -78,7 +79,7 @@ def plot(
         with trusting(file), open_written(Path(file)) as dataset:
             plots.plot_topography(dataset, output, overwrite=overwrite)
     elif kind == "scores":
-        _plot_scores(file, output, what, lead, overwrite)
+        _plot_scores(file, output, what, lead, log, overwrite)
     else:
         film = what == "animation"
         made = _of_forecast if kind == "forecast" else _of_fields
@@ -90,13 +91,13 @@ def plot(
     shared.say(f"{output}: written")
 
 
-def _plot_scores(file: str, output: Path, what: str, lead: str | None, overwrite: bool) -> None:
+def _plot_scores(file: str, output: Path, what: str, lead: str | None, log: bool, overwrite: bool) -> None:
     from forecast_cli import plots
     from forecast_cli.data.forecasts import open_written, trusting
 
     with trusting(file), open_written(Path(file)) as dataset:
         if what == "scores":
-            plots.plot_scores(dataset, output, overwrite=overwrite)
+            plots.plot_scores(dataset, output, log=log, overwrite=overwrite)
             return
         leads = [step - 1 for step in _steps(lead, dataset.sizes["lead_time"], 1, SHOWN)] if lead else None
         plots.plot_spectra(dataset, output, leads=leads, overwrite=overwrite)

@@ -8,16 +8,22 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from forecast_cli.errors import CheckpointError, DataError
 from forecast_cli.evaluation import lead_times
 from forecast_cli.metrics import PURE_NUMBERS
 from forecast_cli.plots.style import COLOURS, MARKERS, PAPER, STROKES, ahead, is_baseline, save, styled, with_unit
 
+ERRORS = ("rmse", "mae", "relative_l2")
+"""Metrics that are never below zero, and the better the closer to it."""
 
-def plot_scores(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> None:
-    """Every metric and region (row) and variable (column) of a score file against lead time, with bands of the intervals."""
+
+def plot_scores(dataset: xr.Dataset, path: Path, *, log: bool = False, overwrite: bool = False) -> None:
+    """Every metric and region (row) and variable (column) of a score file against lead time, with bands of the intervals.
+
+    log: errors on a logarithmic axis.
+    """
     metrics, variables = dataset["metric"].values.tolist(), dataset["variable"].values.tolist()
     regions = dataset["region"].values.tolist() if "region" in dataset.dims else [None]
     rows = [(metric, region) for metric in metrics for region in regions]
@@ -33,7 +39,12 @@ def plot_scores(dataset: xr.Dataset, path: Path, *, overwrite: bool = False) -> 
                     f", {region}" if region else ""
                 )
                 axis.set_ylabel(with_unit(name, "" if metric in PURE_NUMBERS else units))
-                if metric in ("rmse", "mae", "relative_l2"):
+                if metric in ERRORS and log:
+                    axis.set_yscale("log")
+                    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                    axis.yaxis.set_major_formatter("{x:g}")
+                    axis.yaxis.set_minor_formatter(NullFormatter())
+                elif metric in ERRORS:
                     axis.set_ylim(bottom=0)
                 if metric == "bias":
                     axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)

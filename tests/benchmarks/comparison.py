@@ -141,7 +141,7 @@ def compared(folder: Path, case: Case) -> None:
     print("\n".join(rows), flush=True)
     first = [(model, seed) for model, seed in case.runs if seed == 0]
     scored(first, [model for model, _ in first], folder / "drawn.nc")
-    forecast("plot", folder / "drawn.nc", "-o", folder / "scores.png", "--overwrite")
+    forecast("plot", folder / "drawn.nc", "--log", "-o", folder / "scores.png", "--overwrite")
 
 
 def table(scores: xr.DataArray, leads: tuple[int, ...], took: dict[tuple[str, int], dict[str, float]]) -> list[str]:
