@@ -11,7 +11,7 @@ from forecast_cli.inversion.checks import scored
 from forecast_cli.inversion.fit import Fit
 from forecast_cli.inversion.output import Result
 from forecast_cli.inversion.plan import Outcome
-from forecast_cli.inversion.verdict import CHANCE, Verdict, judge
+from forecast_cli.inversion.verdict import CHANCE, NETWORK, PHYSICS, Verdict, judge
 
 EARTHLY = (9.76, 9.84)
 """Gravity at sea level from the equator to the poles is between these [m s-2]."""
@@ -48,6 +48,7 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
         chi2_soundings=soundings.chi2(depth),
         soundings=len(soundings.depth),
         doubts=(*prepared.doubts, *_unearthly(fit)),
+        blame=PHYSICS if forward.settled["model"] == "finn" else NETWORK,
     )
     gravity = float(forward.settled.get("gravity", 9.81))
     crossing = max(axis.size * (axis.spacing or 0.0) for axis in observed.grid.axes) / math.sqrt(

@@ -17,6 +17,9 @@ AT_BOUNDS = 0.01
 VAGUE = 0.1
 """Root mean square of the depth's standard deviation, as a share of it, above which the waves have not told enough."""
 TAYLOR = 1.9
+PHYSICS = "something in them is not in the model (rotation, friction, time step, resolution)"
+NETWORK = "the error of the network itself is noise, too: say how large it is, or train the network for longer"
+"""What a chi^2 that is too large is put down to."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def judge(
     chi2_soundings: float = 0.0,
     soundings: int = 0,
     doubts: Sequence[str] = (),
+    blame: str = PHYSICS,
 ) -> Verdict:
     """The verdict on an inversion.
 
@@ -55,6 +59,7 @@ def judge(
     width) in standard deviations of the noise, NaN where nobody looked. stopped: on the way to what, "" if it was not. noise_share: the
     noise as a share of the signal. sparse: most cells are not observed. bounds: smallest and largest depth [m]. deviation: of the depth
     [m], None if unknown. chi2_soundings: over all the `soundings`. doubts: further reasons, known before.
+    blame: PHYSICS or NETWORK.
     """
     reasons = []
     if not converged:
@@ -67,7 +72,7 @@ def judge(
     elif not chi2 <= allowed:
         reasons.append(
             f"chi2 {chi2:.3g}, expected 1: no depth explains the waves to within {'their' if noise_known else 'the estimated'} noise; "
-            "something in them is not in the model (rotation, friction, time step, resolution)"
+            + blame
         )
     elif sparse and not noise_known:
         reasons.append(

@@ -22,7 +22,7 @@ from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, S
 from forecast_cli.models.closures import LearnedClosure
 from forecast_cli.models.described import interval_of, known_equation, learned_of, refuse_inputs, require_variables
 from forecast_cli.physics.boundary import SIDES
-from forecast_cli.physics.integrate import ADAPTIVE, MOST_STEPS, Solver, frames, stable_steps, steps_of
+from forecast_cli.physics.integrate import ADAPTIVE, MARGIN, MOST_STEPS, Solver, frames, stable_steps, steps_of
 from forecast_cli.physics.terms import Closure
 
 LIKE_ADAPTIVE = "rk4"
@@ -217,7 +217,7 @@ class FiniteVolumeNetwork(ForecastModel):
         stable = min(stable_steps(self.interval, limit), math.ceil(most))
         if self.options.time_step is None:
             return Solver(self.solver, stable)
-        # What is being learned may ask for shorter steps on the way than what it comes to.
+        # What is being learned may ask for shorter steps on the way than what it comes to; steps that were said need no margin.
         steps = steps_of(
             self.interval,
             self.options.time_step,
@@ -225,7 +225,8 @@ class FiniteVolumeNetwork(ForecastModel):
             name=self.solver,
             where="model.time_step =",
         )
-        return Solver(self.solver, max(steps, stable) if learns else steps)
+        least = min(stable_steps(self.interval, limit / MARGIN), math.ceil(most))
+        return Solver(self.solver, max(steps, least) if learns else steps)
 
     def _most_steps(self, equation: Equation, lower: Tensor, upper: Tensor) -> float:
         """Steps a frame, at most, in training: so many times what the known equation needs.

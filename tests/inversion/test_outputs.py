@@ -321,6 +321,21 @@ def test_a_run_that_learned_by_a_surrogate_is_inverted_by_the_true_gradient(fore
     assert np.array_equal(beds["relu"]["depth"], beds["sugar-bsilu"]["depth"])
 
 
+def test_what_a_network_cannot_explain_is_not_put_down_to_the_physics(forecast, invert, small_waves, tmp_path):
+    """It is its own error, far above 20 % after an epoch."""
+    learned = tmp_path / "learned"
+    data = ("--static", "depth", "--split", "2,0,0", "--context", 1, "--horizon", 4, "--epochs", 1)
+    made = forecast(
+        "train", small_waves, "--model", "cnn", "--hidden", "2", "--set", "model.window=1", *data, "-o", learned
+    )
+    assert made.exit_code == 0, made.output
+    options = ("--noise", "20%", "--dtype", "float32", "--uncertainty", "none", "--select", "time=0:15400")
+    result, bed = invert(small_waves, "--run", learned, *options)
+    assert result.exit_code == UNTRUSTED
+    assert "the error of the network itself" in bed.attrs["reasons"]
+    assert "rotation" not in bed.attrs["reasons"]
+
+
 # --- pictures -----------------------------------------------------------------------------------------------------------
 
 

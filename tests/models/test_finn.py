@@ -209,6 +209,17 @@ def test_a_correction_of_the_transport_starts_near_the_known_one(tmp_path):
     assert function.channels is None
 
 
+def test_what_is_learned_keeps_the_step_that_is_said(tmp_path):
+    """Up to the stable one, 2045 s over 100 m: a margin would make two steps of one, and of the waves others than those of the file."""
+    path = simulated(tmp_path / "waves.nc", "shallow-water", duration=8 * 2000.0, time_step=2000.0)
+    prepared = prepare(config_for(path, "shallow-water", model__learn="transport"), open_fields([str(path)]))
+    batch = prepared.training.batch([0])
+    for parameter in prepared.model.closures["transport"].network.layers[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    fields = prepared.model(batch.frames[:, :1], 8, static=batch.static).fields
+    assert_close(fields, batch.frames[:, 1:], rtol=1e-4, atol=1e-6)
+
+
 def test_learned_functions_span_the_training_part(burgers):
     path, fields = burgers
     prepared = prepare(config_for(path, "burgers", model__learn="advection"), fields)
