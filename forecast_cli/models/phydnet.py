@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from forecast_cli.config import RunConfig
 from forecast_cli.domain import Boundary, Domain
+from forecast_cli.errors import ConfigError
 from forecast_cli.models.base import State
 from forecast_cli.models.cell import Cell, Kernels
 from forecast_cli.models.conv_rnn import ConvLSTMCell, GateConvolution
@@ -127,6 +128,8 @@ class PhyDNet(RecurrentForecaster):
     """
 
     def __init__(self, config: RunConfig, domain: Domain) -> None:
+        if config.model.kernel_size < 3:
+            raise ConfigError("model.kernel_size = 1: phydnet takes second derivatives, which need 3 or more.")
         super().__init__(config, domain, ConvLSTMCell)
         widths = config.model.hidden
         self.physical = PhyCell(widths[0], widths[-1], size=self.encoder.size, config=config, boundary=self.boundary)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from forecast_cli.config import RunConfig
 from forecast_cli.domain import Domain
-from forecast_cli.errors import DataError
+from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.models.base import Forecast, ForecastModel, Records, State, filled
 
 RIDGES = (1e-4, 1e-2, 1e-1, 1.0)
@@ -40,7 +40,7 @@ class _Amplitudes(NamedTuple):
 
 
 class VectorAutoregression(ForecastModel):
-    """A linear model of EOF amplitudes; see the module. Static fields and forcing are not for it.
+    """A linear model of EOF amplitudes; see the module. Static fields and forcing are not for it; clocks and cycles it does not look at.
 
     Before the first frame there was, as far as the model knows, that frame all along: give it a context beyond its longest lag.
     """
@@ -53,6 +53,8 @@ class VectorAutoregression(ForecastModel):
 
     def __init__(self, config: RunConfig, domain: Domain) -> None:
         super().__init__(domain, pointwise=config.data.normalize == "pointwise", masked=config.data.masked)
+        if given := (*config.data.static, *config.data.forcing):
+            raise ConfigError(f"var looks at the variables alone; leave out {', '.join(given)} (--static, --forcing).")
         options, cells = config.model, domain.shape[0] * domain.shape[1] * domain.shape[2]
         self.choices = list(itertools.product(sorted(options.eofs), sorted(options.lags), RIDGES))
         self.fits = len(self.choices)

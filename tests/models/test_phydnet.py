@@ -11,6 +11,7 @@ from weights import randomize
 
 from forecast_cli.config import load_config
 from forecast_cli.domain import Axis, Domain, TimeStep, Variable
+from forecast_cli.errors import ConfigError
 from forecast_cli.models import build_model
 from forecast_cli.models.phydnet import LinearPDE, PhyCell
 
@@ -148,6 +149,11 @@ def test_parameters_are_those_of_the_formula(kernel_size):
 
     physical = width**2 + width + 6 * width**2 + 6 * width * (area - 6) + 2 * area * width**2 + width
     assert counted("phydnet") == counted("convlstm") + physical
+
+
+def test_a_kernel_without_second_derivatives_is_refused(tiny_model):
+    with pytest.raises(ConfigError, match=r"model\.kernel_size = 1: phydnet"):
+        tiny_model("phydnet", model__kernel_size=1)
 
 
 @pytest.mark.parametrize("name", ["distana", "phydnet"])

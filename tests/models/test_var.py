@@ -5,6 +5,7 @@ from itertools import chain, repeat
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch.testing import assert_close
 
 from forecast_cli import checkpoint, trainer
@@ -27,8 +28,6 @@ def process(steps: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def linear(tmp_path_factory):
     """A field of three patterns whose amplitudes are a known process of two lags."""
-    import xarray as xr
-
     path = tmp_path_factory.mktemp("linear") / "linear.nc"
     patterns = np.linalg.qr(np.random.default_rng(1).normal(size=(6 * 8, 3)))[0].T
     fields = 280 + 5 * (process(3000) @ patterns).reshape(-1, 6, 8)
@@ -143,6 +142,17 @@ def test_records_that_are_too_short_and_inputs_that_are_not_for_it_are_refused(l
         trained(config_of(linear, data__split="20,30,0", model__seasonal_lag=40), tmp_path / "run")
     with pytest.raises(ConfigError, match="static"):
         tiny_model("var")(context, 1, static=torch.zeros(3, 1, 6, 8))
+
+
+def test_fields_that_it_would_not_look_at_are_refused_by_the_command(linear, forecast, tmp_path):
+    fields = ("--static", "constant", "--context", 4, "--horizon", 3)
+    with_bed = xr.load_dataset(linear)
+    with_bed["constant"] = with_bed["t"].isel(time=0, drop=True)
+    with_bed.to_netcdf(tmp_path / "bed.nc")
+    options = ("--variable", "t", "--model", "var")
+    result = forecast("train", tmp_path / "bed.nc", *options, *fields, "-o", tmp_path / "run")
+    assert (result.exit_code, "leave out constant (--static, --forcing)" in result.stderr) == (2, True), result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_counts_fits_as_epochs(linear, forecast, tmp_path):
