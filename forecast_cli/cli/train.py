@@ -142,6 +142,11 @@ def train(
         )
 
     from forecast_cli.devices import resolve_device
+    from forecast_cli.models import ignored
+
+    said_of_model = [text.split("=")[0].removeprefix("model.") for text in set_ or () if text.startswith("model.")]
+    if unseen := ignored(run_config, fields.domain, [*said_of_model, *(["hidden"] if hidden else [])]):
+        shared.say(f"note: {run_config.model.name} does not look at model.{', model.'.join(unseen)}.")
 
     if dry_run:
         _print_plan(run_config, fields, resolve_device(device), json_)

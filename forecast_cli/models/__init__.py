@@ -1,10 +1,13 @@
 """Every model by the name it has on the command line."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
-from forecast_cli.config import RunConfig
+import torch
+
+from forecast_cli.config import ModelConfig, RunConfig
 from forecast_cli.domain import Domain
 from forecast_cli.errors import ConfigError
 from forecast_cli.models.activations import activation
@@ -33,6 +36,7 @@ __all__ = [
     "State",
     "build_model",
     "completed",
+    "ignored",
 ]
 
 RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {
@@ -71,3 +75,24 @@ def build_model(config: RunConfig, domain: Domain) -> ForecastModel:
             f"model.activation = {config.model.activation}: {name} has no activation to choose here; {remedy}."
         )
     return model
+
+
+class _Watched:
+    """Options that remember which of them were looked at."""
+
+    def __init__(self, options: ModelConfig) -> None:
+        self._options, self.seen = options, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.seen.add(name)
+        return getattr(self._options, name)
+
+
+def ignored(config: RunConfig, domain: Domain, said: Iterable[str]) -> list[str]:
+    """Those of the options `said` that the model does not look at when it is built; FINN looks at some later, and is not asked."""
+    if config.model.name == "finn" or not said:
+        return []
+    watched = _Watched(config.model)
+    with torch.device("meta"):  # no memory, no random numbers
+        build_model(config.model_copy(update={"model": watched}), domain)
+    return [name for name in said if name not in watched.seen]

@@ -471,3 +471,21 @@ def test_training_in_bfloat16_comes_to_the_same_place(forecast, tmp_path):
     refused = forecast("train", series, *finn, "--precision", "bf16", "-o", tmp_path / "no")
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "not for finn" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "unseen"),
+    [
+        ("swin", ("model.kernel_size=5", "model.window=3"), "model.kernel_size"),
+        ("cnn", ("model.mlp=2", "model.attention_window=4", "model.patch=2"), "model.mlp, model.attention_window"),
+        ("var", ("model.patch=2", "model.lags=2"), "model.patch, model.hidden"),
+        ("minconvlstm", ("model.scan=fused", "training.clip=1"), ""),
+    ],
+)
+def test_options_that_the_model_does_not_look_at_are_told(model, said, unseen, series, forecast, tmp_path):
+    options = [word for text in said for word in ("--set", text)]
+    windows = ("--context", 4, "--horizon", 2, "--hidden", "16,16")
+    result = forecast("train", series, "--model", model, *windows, *options, "--dry-run", "-o", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    expected = [f"note: {model} does not look at {unseen}."] if unseen else []
+    assert [line for line in result.stderr.splitlines() if "does not look at" in line] == expected
