@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import every_model
 import numpy as np
@@ -75,6 +76,24 @@ def test_two_ranks_train_every_model_as_one_does(trajectories, tmp_path):
     every_model.train_all(str(trajectories), tmp_path / "1", 4)
     for name in MODELS:
         assert_alike(tmp_path / "2" / name, tmp_path / "1" / name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux shows them")
+def test_a_group_leaves_no_thread_behind(tmp_path):
+    """One that still runs while Python ends may abort the process, its work done."""
+    code = """
+import sys
+from pathlib import Path
+import torch
+from forecast_cli.distributed import joined
+def threads():
+    return sum("gloo" in task.read_text() for task in Path("/proc/self/task").glob("*/comm"))
+with joined() as ranks:
+    ranks.total(torch.ones(1))
+    within = threads()
+print(within > 0, threads(), file=sys.stderr)
+"""
+    assert run([], 2, tmp_path, ("-c", code)) == ([0, 0], ["True 0\n"] * 2)
 
 
 def test_accumulated_batches_are_one_large_batch(gappy, tmp_path):

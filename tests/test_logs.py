@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_trainer import CPU, Silent, config_for, stopped_and_resumed, trained
+from test_trainer import CPU, stopped_and_resumed, trained
 
 from forecast_cli import checkpoint, trainer
-from forecast_cli.data.fields import open_fields
 from forecast_cli.errors import ConfigError, DivergedError, OutputError
 from forecast_cli.logs import RunLog, event_of, logging_to, pairs
 from forecast_cli.trainer.environment import revision_of
@@ -56,14 +55,7 @@ def test_the_lines_of_the_documentation_follow_its_grammar():
 
 def test_every_session_is_logged_in_one_file_to_its_end(series, tmp_path):
     run = stopped_and_resumed(series, tmp_path / "run", 20)
-    trainer.train(
-        config_for(series, training__epochs=4),
-        open_fields([str(series)]),
-        run,
-        device=CPU,
-        reporter=Silent(),
-        resume="must",
-    )
+    trained(series, run, resume="must", training__epochs=4)
     told = [event for event in events(run) if event[2] not in ("checkpoint", "scan")]
     assert [event[2] for event in told] == ["resume", "epoch", "epoch", "end", "resume", "epoch", "end"]
     assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", event[0]) for event in told)
@@ -171,14 +163,7 @@ def test_each_session_says_what_it_ran_on(series, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JWT", "secret")
     run = trained(series, tmp_path / "run", training__epochs=1)
     monkeypatch.delenv("SLURM_JOB_ID")
-    trainer.train(
-        config_for(series, training__epochs=2),
-        open_fields([str(series)]),
-        run,
-        device=CPU,
-        reporter=Silent(),
-        resume="must",
-    )
+    trained(series, run, resume="must", training__epochs=2)
     first, second = json.loads((run / "environment.json").read_text())
     assert (first["batch"], second["batch"]) == ({"SLURM_JOB_ID": "4711"}, {})
     assert [place["device"] for place in first["ranks"]] == ["cpu"]
@@ -191,7 +176,7 @@ def test_each_session_says_what_it_ran_on(series, tmp_path, monkeypatch):
 def test_a_damaged_list_of_sessions_does_not_keep_a_run_from_going_on(series, tmp_path):
     run = trained(series, tmp_path / "run", training__epochs=1)
     (run / "environment.json").write_text('[{"started": ')
-    trainer.train(config_for(series), open_fields([str(series)]), run, device=CPU, reporter=Silent(), resume="must")
+    trained(series, run, resume="must")
     assert len(json.loads((run / "environment.json").read_text())) == 1
 
 

@@ -40,9 +40,9 @@ def config_for(path, **options):
     )
 
 
-def trained(path, run, reporter=None, **options):
+def trained(path, run, reporter=None, *, resume="never", **options):
     config = config_for(path, **options)
-    trainer.train(config, open_fields([str(path)]), run, device=CPU, reporter=reporter or Silent())
+    trainer.train(config, open_fields([str(path)]), run, device=CPU, reporter=reporter or Silent(), resume=resume)
     return run
 
 
@@ -215,14 +215,7 @@ def test_a_loss_that_leaves_the_finite_numbers_keeps_the_last_good_state(series,
     before = (run / "last.ckpt").read_bytes()
     monkeypatch.setattr(trainer.loop, "weighted_loss", lambda forecast, *_: forecast.fields.sum() * math.nan)
     with pytest.raises(DivergedError, match="last good state"):
-        trainer.train(
-            config_for(series, training__epochs=2),
-            open_fields([str(series)]),
-            run,
-            device=CPU,
-            reporter=Silent(),
-            resume="auto",
-        )
+        trained(series, run, resume="auto", training__epochs=2)
     assert (run / "last.ckpt").read_bytes() == before
 
 
@@ -272,14 +265,7 @@ def test_too_few_frames_is_said_with_the_numbers(series):
 def test_a_run_that_another_process_trains_is_left_alone(series, tmp_path):
     run = trained(series, tmp_path / "run", training__epochs=1)
     with claimed(run / "train.log"), pytest.raises(OutputError, match="another process"):
-        trainer.train(
-            config_for(series, training__epochs=2),
-            open_fields([str(series)]),
-            run,
-            device=CPU,
-            reporter=Silent(),
-            resume="auto",
-        )
+        trained(series, run, resume="auto", training__epochs=2)
     assert len(metrics(run)) == 1
 
 

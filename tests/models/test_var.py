@@ -62,7 +62,9 @@ def trained(config, run, **options):
 
 
 def test_validation_finds_the_number_of_patterns_and_lags_of_a_known_process(linear, tmp_path):
-    rows = trained(config_of(linear), tmp_path / "run")
+    rows = trained(
+        config_of(linear, training__patience=1), tmp_path / "run"
+    )  # which is for epochs: every choice is tried
     model = checkpoint.load_model(tmp_path / "run").model
     assert len(rows) == model.fits == 2 * 3 * 4
     chosen = {name: value for name, (value, _) in model.learned_numbers().items()}
