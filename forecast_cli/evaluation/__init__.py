@@ -16,7 +16,15 @@ from forecast_cli.data.forecasts import ForecastFile
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.evaluation import resampling
 from forecast_cli.evaluation.baselines import Baseline, Climatology, baseline, persistence
-from forecast_cli.evaluation.pairing import align, open_truth, shared, truth_frames, truth_of
+from forecast_cli.evaluation.pairing import (
+    align,
+    open_truth,
+    require_comparable,
+    require_same_times,
+    shared,
+    truth_frames,
+    truth_of,
+)
 from forecast_cli.evaluation.regions import cells_of
 from forecast_cli.evaluation.spectra import Rings, rings
 from forecast_cli.evaluation.table import as_json, dataset_of, lead_times, with_spectra
@@ -77,7 +85,9 @@ def evaluate(
     if bootstrap and (bootstrap.count < 1 or (bootstrap.block is not None and bootstrap.block < 1)):
         raise ConfigError("--bootstrap and --block: expected at least 1.")
     truth = open_truth(forecasts[0], truth_files, dims=dims, select=select)
+    require_comparable(forecasts, truth)
     forecasts = shared(forecasts)
+    require_same_times(forecasts, truth)
     names, weights = _weights(regions, truth)
     grid = rings(truth) if spectra else None
     found = _sums(forecasts, truth, known, metrics, weights, "" if climatology == "mean" else climatology, grid, share)
