@@ -160,7 +160,9 @@ def open_fields(
     copies = copies or {}
     opened = _opened([copies.get(place, place) for place in places], len(variables), time_as_steps)
     notes = tuple(f"{place}: {note}" for file, place in zip(opened, places, strict=True) for note in file.notes)
-    dataset, names, told = gather(opened, places, variables, dims or {}, select or {}, static=static)
+    dataset, names, told = gather(
+        opened, places, variables, dims or {}, select or {}, static=static, time_as_steps=time_as_steps
+    )
     notes += told
     roles, _ = find_roles(dataset, names, dims or {}, source, selected=select or ())
     dataset, sorting = (dataset, ()) if time_as_steps else in_order(dataset, roles)
