@@ -127,6 +127,11 @@ def first_difference(expected: Sequence[Coordinate], actual: Sequence[Coordinate
     return next((found for pair in _pairs(expected, actual) if (found := _difference(*pair))), None)
 
 
+def is_place(variable: xr.DataArray) -> bool:
+    """Tell latitudes, longitudes and other positions along y or x by attributes and names."""
+    return variable.dtype.kind in "fiu" and _quantity(variable) is not None
+
+
 def _is_placed(variable: xr.DataArray | xr.Variable, letters: dict[str, str]) -> bool:
     """Tell numbers that change along y or x alone."""
     return variable.ndim > 0 and variable.dtype.kind in "fiu" and set(variable.dims) <= set(letters)

@@ -164,7 +164,7 @@ def _dimension_along(parts: Sequence[Part]) -> str:
     roles, times = parts[0].roles, [part.times for part in parts]
     same = all(
         part.dataset.sizes.get(roles.time) == parts[0].dataset.sizes[roles.time]
-        and (time is None or (times[0] is not None and time.equals(times[0])))
+        and (time is None or (times[0] is not None and time.variable.equals(times[0].variable)))
         for part, time in zip(parts, times, strict=True)
     )
     return roles.sample or ("sample" if same else roles.time)
