@@ -1,8 +1,8 @@
 """The run directory: what training leaves, and how it is read back.
 
     config.toml         the resolved configuration
-    model.safetensors   weights and statistics of the best epoch; its header says what they belong to: configuration, domain, parts,
-                        epoch, versions
+    model.safetensors   weights and statistics of the best epoch, and coordinates of the grid; its header says what they belong to:
+                        configuration, domain, parts, epoch, versions
     model.json          the same description, to be read by people and other programs
     last.ckpt           the training state, to resume from
     climatology.nc      mean cycles of the training part
@@ -20,13 +20,13 @@ import io
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -34,6 +34,7 @@ from torch import Tensor
 from forecast_cli import __version__
 from forecast_cli.config import RunConfig, config_toml
 from forecast_cli.data.climatology import load_cycles
+from forecast_cli.data.coordinates import Coordinate
 from forecast_cli.data.cycles import Cycles
 from forecast_cli.data.output import write_atomically
 from forecast_cli.domain import Domain
@@ -55,6 +56,8 @@ WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, ENVIRONMENT, TENSORBOARD, CLI
     "climatology.nc",
     "closures.nc",
 )
+_COORDINATE = "coordinates."
+"""Begins the names of tensors that hold coordinates of the grid, not weights."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class SavedModel:
     """A trained model and what it says of itself.
 
     parts: for "training", "validation" and "test" the first and last time (as text) and the samples.
-    sha256: of the weights file. cycles: mean cycles of the training part.
+    sha256: of the weights file. cycles: mean cycles of the training part. coordinates: of the fields, none in older runs.
     """
 
     model: ForecastModel
@@ -72,15 +75,25 @@ class SavedModel:
     epoch: int
     sha256: str
     cycles: Cycles = field(default_factory=dict)
+    coordinates: tuple[Coordinate, ...] = ()
 
 
 def save_config(run: Path, config: RunConfig) -> None:
     write_atomically(run / CONFIG, config_toml(config).encode())
 
 
-def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Mapping[str, Any], epoch: int) -> None:
+def save_model(
+    run: Path,
+    model: ForecastModel,
+    config: RunConfig,
+    *,
+    parts: Mapping[str, Any],
+    epoch: int,
+    coordinates: Sequence[Coordinate] = (),
+) -> None:
     """Write weights and description as one file, so that neither is ever there without the other."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors |= {f"{_COORDINATE}{i}": torch.tensor(one.values) for i, one in enumerate(coordinates)}
     description = {
         "format": FORMAT,
         "forecast_cli": __version__,
@@ -88,6 +101,7 @@ def save_model(run: Path, model: ForecastModel, config: RunConfig, *, parts: Map
         "epoch": epoch,
         "parts": parts,
         "domain": model.domain.to_json(),
+        "coordinates": [{k: v for k, v in vars(one).items() if k != "values"} for one in coordinates],
         "config": config.model_dump(mode="json"),
         "parameters": model.parameter_count,
         "learned": {name: value for name, (value, _) in model.learned_numbers().items()},
@@ -135,7 +149,19 @@ def load_model(
             f"{run / WEIGHTS}: written by another version of forecast, or damaged ({reason})."
         ) from error
     digest = load_weights(run, model)
-    return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest, load_cycles(run / CLIMATOLOGY))
+    coordinates = _coordinates(run / WEIGHTS, description.get("coordinates", ()))
+    cycles = load_cycles(run / CLIMATOLOGY)
+    return SavedModel(model.to(device).eval(), config, domain, parts, epoch, digest, cycles, coordinates)
+
+
+def _coordinates(path: Path, described: Sequence[Mapping[str, Any]]) -> tuple[Coordinate, ...]:
+    """Read the coordinates that a weights file holds beside the weights. Raises CheckpointError where one is missing."""
+    try:
+        with safe_open(path, "pt") as file:
+            values = [file.get_tensor(f"{_COORDINATE}{i}").numpy() for i in range(len(described))]
+        return tuple(Coordinate(**text, values=one) for text, one in zip(described, values, strict=True))
+    except (SafetensorError, OSError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged: a coordinate of the grid cannot be read ({error}).") from error
 
 
 def _with_others(config: RunConfig, others: Mapping[str, Mapping[str, Any]]) -> RunConfig:
@@ -171,11 +197,12 @@ def load_weights(run: Path, model: ForecastModel) -> str:
             raise CheckpointError(
                 f"{path}: '{name}' is {there}, the model needs {tuple(tensor.shape)}. The run holds another model or other data."
             )
-    if extra := sorted(tensors.keys() - expected.keys()):
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(_COORDINATE)}
+    if extra := sorted(weights.keys() - expected.keys()):
         raise CheckpointError(
             f"{path}: holds '{extra[0]}', which the model does not have. The run holds another model."
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict(weights)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -555,3 +555,173 @@ def test_spectra_of_truth_and_forecasts_stand_in_the_score_file(tmp_path):
     assert found["field"].values.tolist() == ["truth", "ours"]
     np.testing.assert_allclose(found.sel(field="ours"), 4 * found.sel(field="truth"))
     assert scores["wavenumber"].attrs["units"] == "1/km"
+
+
+def curved(dataset):
+    """The same fields with latitudes and longitudes in two dimensions."""
+    lat, lon = np.meshgrid(dataset["lat"], dataset["lon"], indexing="ij")
+    places = {
+        "lat": (("y", "x"), lat, {"units": "degrees_north"}),
+        "lon": (("y", "x"), lon, {"units": "degrees_east"}),
+    }
+    return dataset.drop_vars(["lat", "lon"]).rename(lat="y", lon="x").assign_coords(places)
+
+
+def changed(path, change):
+    """The dataset of a file under its change, in the place of the file."""
+    with xr.open_dataset(path, decode_timedelta=False) as dataset:
+        whole = change(dataset.load())
+    whole.to_netcdf(path)
+    return path
+
+
+def turned(dataset):
+    return dataset.isel(lat=slice(None, None, -1))
+
+
+OTHER_FORECASTS = {
+    "turned": (turned, "cells along 'lat' are not where those of .*other"),
+    "east of itself": (lambda f: f.assign_coords(lon=f["lon"] + 180), "cells along 'lon'"),
+    "lat(y, x), turned": (lambda f: curved(turned(f)), "cells along 'lat'"),
+    "other units": (lambda f: f.assign(u=f["u"].assign_attrs(units="km")), "unit of 'u' is 'm', but 'km' in .*other"),
+    "a smaller grid": (lambda f: f.isel(lat=[0, 1]), "grid is"),
+    "another level": (lambda f: f.assign_coords(level=850), "'level' is 500, but 850 in .*other"),
+    "another member": (lambda f: f.assign_coords(member=2), "'member' is 1, but 2 in .*other"),
+    "another variable": (lambda f: f.rename(u="v").assign_attrs(forecast_variables="v"), "forecasts v, but"),
+}
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("other", OTHER_FORECASTS)
+def test_every_forecast_of_a_table_is_compared_with_the_truth(tmp_path, other, position):
+    change, message = OTHER_FORECASTS[other]
+    if other == "another variable" and position == 0:
+        message = "no variable 'v'"
+    truth = changed(write_truth(tmp_path / "t.nc"), lambda data: data.assign_coords(level=500, member=1))
+    forecasts = [write_forecast(tmp_path / f"{name}.nc", truth_at(), name=name) for name in "ab"]
+    write_forecast(tmp_path / "other.nc", truth_at(), name="other")
+    wrong = open_forecast(changed(tmp_path / "other.nc", change))
+    with pytest.raises(DataError, match=message):
+        evaluation.evaluate([*forecasts[:position], wrong, *forecasts[position:]], [str(truth)])
+
+
+def test_a_truth_on_another_grid_in_two_dimensions_is_refused(tmp_path):
+    write_forecast(tmp_path / "f.nc", truth_at())
+    forecast = open_forecast(changed(tmp_path / "f.nc", curved))
+    same = changed(write_truth(tmp_path / "same.nc"), curved)
+    np.testing.assert_allclose(score(evaluation.evaluate([forecast], [str(same)])), 0)
+    other = changed(write_truth(tmp_path / "other.nc"), lambda data: curved(turned(data)))
+    with pytest.raises(DataError, match=r"cells along 'lat' .* -20 at cell \(0, 0\), but 60 at cell \(0, 0\) there"):
+        evaluation.evaluate([forecast], [str(other)])
+
+
+def test_a_level_on_one_side_alone_is_no_difference(tmp_path):
+    forecast = write_forecast(tmp_path / "f.nc", truth_at())
+    truth = changed(write_truth(tmp_path / "t.nc"), lambda data: data.assign_coords(level=500))
+    np.testing.assert_allclose(score(evaluation.evaluate([forecast], [str(truth)])), 0)
+
+
+def test_times_in_another_unit_are_refused(tmp_path):
+    """The forecast is for 2 s, and 2 min of the truth is another time."""
+    forecast, (truth,) = write_trajectory_files(tmp_path, NOISE[list(SAMPLES), 4:7])
+
+    def minutes(unit):
+        return lambda data: data.assign_coords(time=data["time"].assign_attrs(units=unit))
+
+    np.testing.assert_allclose(score(evaluation.evaluate([forecast], [changed(truth, minutes("seconds"))])), 0)
+    with pytest.raises(DataError, match=r"times 'time' are in 'min', but 's' in .*forecast\.nc"):
+        evaluation.evaluate([forecast], [changed(truth, minutes("min"))])
+
+
+def test_a_forecast_without_half_of_its_cells_has_the_score_of_the_whole_one(tmp_path):
+    """Errors of 1 in the first row and 3 below: over the first row alone, every score is 1."""
+    error = np.array([1.0, 3.0, 3.0])[:, None]
+    part = np.where(np.arange(3)[:, None] == 0, truth_at() + error, np.nan)
+    forecasts = [
+        write_forecast(tmp_path / "whole.nc", truth_at() + error, name="whole"),
+        write_forecast(tmp_path / "part.nc", part, name="part"),
+    ]
+    for ordered in (forecasts, forecasts[::-1]):
+        scores = evaluation.evaluate(
+            ordered,
+            [str(write_truth(tmp_path / "t.nc"))],
+            metrics=("rmse", "mae", "bias"),
+            bootstrap=evaluation.Bootstrap(50, 1),
+        )
+        np.testing.assert_allclose(scores["score"], 1)
+        np.testing.assert_allclose(scores["difference_bounds"], 0, atol=1e-12)
+        assert (scores["pairs"] == 6).all()
+        assert scores["pairs_available"].sel(model="whole", variable="u").values.tolist() == [18, 18, 18]
+        assert scores["pairs_available"].sel(model="part", variable="u").values.tolist() == [6, 6, 6]
+    note = evaluation.note_on_pairs(scores)
+    assert "over the 18 pairs of values that all models share; each alone has: part 18, whole 54" in note
+    assert evaluation.as_json(scores)["notes"] == [note]
+
+
+def test_models_with_the_same_pairs_need_no_note(tmp_path):
+    part = np.where(np.arange(3)[:, None] == 0, truth_at(), np.nan)
+    scores = evaluation.evaluate(
+        [write_forecast(tmp_path / f"{name}.nc", part, name=name) for name in "ab"],
+        [str(write_truth(tmp_path / "t.nc"))],
+    )
+    assert evaluation.note_on_pairs(scores) is None
+
+
+def test_starts_without_their_frame_in_the_truth_count_for_no_model(tmp_path):
+    """Persistence cannot start from frame 5; frames 6 to 8, which verify that start, are there. The error of start k is k."""
+    error = np.array(STARTS, float)[:, None, None, None]
+    forecast = write_forecast(tmp_path / "f.nc", truth_at() + error)
+    truth = changed(write_truth(tmp_path / "t.nc"), lambda data: data.where(data["time"] != data["time"][5]))
+    scores = evaluation.evaluate([forecast], [str(truth)], metrics=("mae",), baselines=["persistence"])
+    # Frame 5 also verifies the first step of start 4.
+    np.testing.assert_allclose(score(scores, "mae"), [7, (4 + 7) / 2, (4 + 7) / 2])
+    assert scores["pairs"].sel(variable="u", model="ours").values.tolist() == [6, 12, 12]
+    expected = [
+        np.mean([np.average(np.abs(NOISE[0, k] - NOISE[0, k + lead]), weights=sines(LATITUDES)) for k in starts])
+        for lead, starts in ((1, [7]), (2, [4, 7]), (3, [4, 7]))
+    ]
+    np.testing.assert_allclose(score(scores, "mae", "persistence"), expected)
+    assert scores.attrs["starts"] == 2
+
+
+def test_a_truth_that_lacks_the_frames_of_the_starts_leaves_persistence_out(tmp_path):
+    """Every third frame: starts 4 and 5 are not among them, 0 and 6 are, each with its third step."""
+    starts = (0, 4, 5, 6)
+    forecast = write_forecast(tmp_path / "f.nc", truth_at(starts) + 2, starts=starts)
+    truth = changed(write_truth(tmp_path / "t.nc"), lambda data: data.isel(time=slice(0, None, 3)))
+    scores = evaluation.evaluate([forecast], [str(truth)], metrics=("mae",), baselines=["persistence"])
+    assert scores["pairs"].sel(model="persistence", variable="u").values.tolist() == [0, 0, 12]
+    assert scores["pairs_available"].sel(model="ours", variable="u").values.tolist() == [6, 6, 12]
+    assert np.isnan(score(scores, "mae")).tolist() == [True, True, False]
+    expected = [np.abs(NOISE[0, k] - NOISE[0, k + 3]) for k in (0, 6)]
+    np.testing.assert_allclose(
+        score(scores, "mae", "persistence")[2],
+        np.mean([np.average(part, weights=np.broadcast_to(sines(LATITUDES), (3, 2))) for part in expected]),
+    )
+
+
+def test_models_that_share_no_pair_are_refused_by_name(tmp_path):
+    upper = np.where(np.arange(3)[:, None] == 0, truth_at(), np.nan)
+    lower = np.where(np.arange(3)[:, None] == 2, truth_at(), np.nan)
+    truth = [str(write_truth(tmp_path / "t.nc"))]
+    forecasts = [write_forecast(tmp_path / f"{n}.nc", v, name=n) for n, v in (("upper", upper), ("lower", lower))]
+    with pytest.raises(
+        DataError, match=r"share no pair .* each alone has: upper 18, lower 18. Evaluate them one by one"
+    ):
+        evaluation.evaluate(forecasts, truth)
+    empty = write_forecast(tmp_path / "empty.nc", truth_at() * np.nan, name="empty")
+    with pytest.raises(DataError, match=r"upper 18, empty 0. Leave out empty"):
+        evaluation.evaluate([forecasts[0], empty], truth)
+
+
+@pytest.mark.parametrize(("seconds", "verified"), [(3.5, True), (3.7, False), (36, False), (-3.5, True), (-3.7, False)])
+def test_a_frame_verifies_a_forecast_within_a_thousandth_of_a_step(tmp_path, seconds, verified):
+    """A thousandth of an hour is 3.6 s."""
+    forecast = write_forecast(tmp_path / "f.nc", truth_at() + 2)
+    moved = dates() + np.timedelta64(round(1e9 * seconds), "ns")
+    truth = [str(write_truth(tmp_path / "t.nc", times=moved))]
+    if not verified:
+        with pytest.raises(DataError, match="does not overlap"):
+            evaluation.evaluate([forecast], truth)
+        return
+    np.testing.assert_allclose(score(evaluation.evaluate([forecast], truth)), 2)

@@ -1,5 +1,7 @@
 import dataclasses
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +9,15 @@ import pytest
 import torch
 import xarray as xr
 from faults.harness import in_child
-from files import write_series, write_trajectories
+from files import describe_weights, write_series, write_trajectories
 from torch.testing import assert_close
 
-from forecast_cli.checkpoint import SavedModel, load_model
+from forecast_cli.checkpoint import SavedModel, load_model, save_model
 from forecast_cli.config import load_config
 from forecast_cli.data.fields import open_fields
 from forecast_cli.data.resumable import Commit
 from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
-from forecast_cli.models import MODELS, Forecast, ForecastModel
+from forecast_cli.models import MODELS, Forecast, ForecastModel, build_model
 from forecast_cli.rollout import Start, choose_starts, first_unseen, forecast_blocks, require_fit, roll_out
 from forecast_cli.rollout.reached import Reached
 from forecast_cli.rollout.standing import Standing
@@ -212,3 +214,115 @@ def test_a_model_of_other_variables_is_refused(saved, fields):
     )
     with pytest.raises(CheckpointError, match="unit"):
         require_fit(dataclasses.replace(saved, domain=renamed), fields)
+
+
+def curved(dataset):
+    """The same fields with latitudes and longitudes in two dimensions."""
+    lat, lon = np.meshgrid(dataset["lat"], dataset["lon"], indexing="ij")
+    places = {"lat": (("y", "x"), lat, dataset["lat"].attrs), "lon": (("y", "x"), lon, dataset["lon"].attrs)}
+    return dataset.drop_vars(["lat", "lon"]).rename(lat="y", lon="x").assign_coords(places)
+
+
+GAUSSIAN = np.array([69.0, 50.0, 30.0, 10.0, -10.0, -29.0])
+
+
+@pytest.fixture
+def trained_on(series, tiny_config, tmp_path):
+    """The run of a model of changed fields, saved and loaded again; untrained, as weights are not compared."""
+
+    def make(change):
+        with xr.open_dataset(series) as dataset:
+            change(dataset).to_netcdf(tmp_path / "trained.nc")
+        fields, config, run = open_fields([str(tmp_path / "trained.nc")]), tiny_config("minconvgru"), tmp_path / "run"
+        run.mkdir()
+        save_model(run, build_model(config, fields.domain), config, parts={}, epoch=1, coordinates=fields.coordinates)
+        return load_model(run)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "text"),
+    [
+        (
+            lambda data: data.assign_coords(lat=GAUSSIAN),
+            lambda data: data.assign_coords(lat=GAUSSIAN).isel(lat=slice(None, None, -1)),
+            "'lat' is -29 at cell 0, but the model was trained on 69 at cell 0",
+        ),
+        (
+            curved,
+            lambda data: curved(data).isel(y=slice(None, None, -1)),
+            r"'lat' is 40 at cell \(0, 0\), but the model was trained on 50 at cell \(0, 0\)",
+        ),
+        (
+            curved,
+            lambda data: data.isel(lon=slice(None, None, -1)),
+            "'lon' is 24 .*, but the model was trained on 10",
+        ),
+        (
+            lambda data: data.assign_coords(level=500),
+            lambda data: data.assign_coords(level=850),
+            "'level' is 850, but the model was trained on 500",
+        ),
+        (
+            lambda data: data.assign_coords(lon=data["lon"].assign_attrs(units="m", standard_name="x")),
+            lambda data: data,
+            "'lon' is in 'degrees_east', but the model was trained on in 'm'",
+        ),
+        (
+            lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "s"})),
+            lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "min"})),
+            "time step is 1 min, but the model was trained on 1 s",
+        ),
+    ],
+)
+def test_fields_on_other_cells_levels_or_times_are_refused(trained_on, series, tmp_path, before, now, text):
+    saved = trained_on(before)
+    with xr.open_dataset(series) as dataset:
+        before(dataset).to_netcdf(tmp_path / "same.nc")
+        now(dataset).to_netcdf(tmp_path / "other.nc")
+    require_fit(saved, open_fields([str(tmp_path / "same.nc")]))
+    with pytest.raises(CheckpointError, match=text):
+        require_fit(saved, open_fields([str(tmp_path / "other.nc")]))
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (lambda data: data.assign_coords(level=500), lambda data: data),
+        (lambda data: data, lambda data: data.assign_coords(lon=data["lon"] - 360)),
+        (lambda data: data, lambda data: data.assign_coords(lat=data["lat"].astype("float32"))),
+        (lambda data: data, curved),
+        (
+            lambda data: data.assign_coords(time=("time", 60 * np.arange(60.0), {"units": "s"})),
+            lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "minutes"})),
+        ),
+    ],
+)
+def test_fields_on_the_same_cells_fit_however_they_are_written(trained_on, series, tmp_path, before, now):
+    saved = trained_on(before)
+    with xr.open_dataset(series) as dataset:
+        now(dataset.load()).to_netcdf(tmp_path / "now.nc")
+    require_fit(saved, open_fields([str(tmp_path / "now.nc")]))
+
+
+def test_training_saves_the_coordinates_of_its_fields(saved, fields):
+    assert [(one.name, one.dims) for one in saved.coordinates] == [("lat", "y"), ("lon", "x")]
+    for kept, here in zip(saved.coordinates, fields.coordinates, strict=True):
+        np.testing.assert_array_equal(kept.values, here.values)
+
+
+def test_a_run_without_coordinates_compares_its_even_axes(series_run, series, tmp_path):
+    """As runs that were saved before coordinates were."""
+    run = tmp_path / "old"
+    shutil.copytree(series_run, run)
+    description = json.loads((run / "model.json").read_text())
+    del description["coordinates"]
+    describe_weights(run, json.dumps(description))
+    old = load_model(run)
+    assert old.coordinates == ()
+    require_fit(old, open_fields([str(series)]))
+    with xr.open_dataset(series) as dataset:
+        dataset.isel(lat=slice(None, None, -1)).to_netcdf(tmp_path / "turned.nc")
+    with pytest.raises(CheckpointError, match="'lat' is 40 on in steps of 2, but the model was trained on 50"):
+        require_fit(old, open_fields([str(tmp_path / "turned.nc")]))

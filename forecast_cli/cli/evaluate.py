@@ -90,6 +90,8 @@ def evaluate(
     if output:
         write_dataset(scores, output, overwrite=overwrite)
     _print_table(scores)
+    if note := evaluation.note_on_pairs(scores):
+        shared.say(f"note: {note}")
     if json_:
         shared.print_json(evaluation.as_json(scores))
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.data import selecting
+from forecast_cli.data.coordinates import Coordinate, coordinates_of
 from forecast_cli.data.files import Opened, bound_caches, expand, open_place
 from forecast_cli.data.grid import axis_of, kind_of, require_places, without_repeated_longitude
 from forecast_cli.data.joining import bounds_of, gather, in_order, place_of
@@ -81,6 +82,11 @@ class Fields:
     @cached_property
     def frame_bytes(self) -> int:
         return 4 * int(np.prod(self.domain.shape))
+
+    @cached_property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """Positions of the cells, and the level, height or member, for comparison with other fields."""
+        return coordinates_of(self.dataset, self.roles)
 
     def read(self, sample: int, start: int, stop: int) -> np.ndarray:
         """Frames start..stop-1 of one sample as float32 (time, channel, height, width), missing values as NaN."""
@@ -154,7 +160,9 @@ def open_fields(
     copies = copies or {}
     opened = _opened([copies.get(place, place) for place in places], len(variables), time_as_steps)
     notes = tuple(f"{place}: {note}" for file, place in zip(opened, places, strict=True) for note in file.notes)
-    dataset, names, told = gather(opened, places, variables, dims or {}, select or {}, static=static)
+    dataset, names, told = gather(
+        opened, places, variables, dims or {}, select or {}, static=static, time_as_steps=time_as_steps
+    )
     notes += told
     roles, _ = find_roles(dataset, names, dims or {}, source, selected=select or ())
     dataset, sorting = (dataset, ()) if time_as_steps else in_order(dataset, roles)

@@ -13,13 +13,16 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.config import DataConfig
+from forecast_cli.data.agreement import ALL, IGNORED, KIND, Part, agreeing
+from forecast_cli.data.coordinates import first_difference, grid_coordinates, is_place
 from forecast_cli.data.cycles import Cycles, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.grid import is_latitude, is_longitude
 from forecast_cli.data.joined import joined
-from forecast_cli.data.roles import coordinate_of, nearest, role_of
+from forecast_cli.data.roles import Roles, coordinate_of, nearest, role_of
 from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
+from forecast_cli.data.units import same_time_unit
 from forecast_cli.errors import ConfigError, DataError
 
 
@@ -189,6 +192,13 @@ def _forcing_source(reference: str, fields: Fields) -> Callable[[int, range], np
         raise DataError(f"{source}: '{variable.name}' does not change in time. Give it as --static.")
     coordinate = None if fields.reading.time_as_steps else variable.coords.get("time")
     own = time_axis("time", coordinate.variable, source) if coordinate is not None else None
+    if own and not (own.is_dated or fields.times.is_dated):
+        expected, actual = (str(axis.attributes.get("units", "")) for axis in (fields.times, own))
+        if not same_time_unit(expected, actual):
+            raise DataError(
+                f"{source}: the times of '{variable.name}' are in '{actual}', but '{expected}' in {fields.source}. "
+                "Convert them to one unit."
+            )
     return partial(_forcing_frames, variable, source, own or without_times("time", variable.sizes["time"]), fields)
 
 
@@ -244,6 +254,7 @@ def _on_grid(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray,
             )
         elif role in ("y", "x"):
             variable = _cut(variable, dimension, str(role), fields, source)
+    _require_same_cells(variable, {role: dimension for dimension, role in names.items() if role}, fields, source)
     renamed = variable.drop_vars([c for c in variable.coords if c not in variable.dims]).rename(
         {str(d): names[str(d)] for d in variable.dims if str(d) != names[str(d)]}
     )
@@ -271,6 +282,23 @@ def _cut(variable: xr.DataArray, dimension: str, role: str, fields: Fields, sour
     return variable
 
 
+def _require_same_cells(variable: xr.DataArray, dims: Mapping[str, str], fields: Fields, source: str) -> None:
+    """Raise DataError where a coordinate, also a two-dimensional one, is not that of the cells of the fields."""
+    x, y = (dims.get(role) for role in ("x", "y"))
+    if not x and not y:
+        return
+    dataset = variable.to_dataset(name="field")
+    roles = Roles(dims.get("time", "time"), y, x or "", dims.get("sample"))
+    found = first_difference(
+        grid_coordinates(fields.dataset, fields.roles), [one for one in grid_coordinates(dataset, roles) if one.dims]
+    )
+    if found:
+        raise DataError(
+            f"{source}: the cells of '{variable.name}' are not those of the data: "
+            f"{found.name} is {found.actual}, but {found.expected} there."
+        )
+
+
 def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, str]:
     """The variable that NAME or FILE:variable means, joined along time where it lies in several files."""
     file, _, name = reference.rpartition(":")
@@ -285,9 +313,15 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
         raise DataError(
             f"{option}{reference}: no such variable{nearest(name, listed)}. {places[0]} has {', '.join(listed)}."
         )
-    variables = [dataset[name] for dataset, _ in holding]
-    if len(variables) == 1 or fields.roles.time not in variables[0].dims:
-        return variables[0], holding[0][1]
+    parts = [
+        Part(dataset.set_coords(_places_beside(dataset, name))[[name]], place, fields.roles)
+        for dataset, place in holding
+    ]
+    if len(parts) == 1 or fields.roles.time not in parts[0].dataset[name].dims:
+        return parts[0].dataset[name], parts[0].place
+    problem = f"{option}{reference}: the files do not fit together"
+    times = IGNORED if fields.reading.time_as_steps else KIND
+    variables = [part.dataset[name] for part in agreeing(parts, (name,), problem, scalars=ALL, times=times)]
     ordered = sorted(variables, key=lambda variable: variable[fields.roles.time].values[0])
     time = fields.roles.time
     coords = {key: value for key, value in ordered[0].coords.items() if time not in value.dims}
@@ -295,6 +329,13 @@ def _found(reference: str, fields: Fields, option: str) -> tuple[xr.DataArray, s
         coords[time] = xr.concat([variable[time] for variable in ordered], time)
     whole = joined([variable.variable for variable in ordered], time)
     return xr.DataArray(whole, coords, name=name), holding[0][1]
+
+
+def _places_beside(dataset: xr.Dataset, name: str) -> list[str]:
+    """Latitudes, longitudes and the like that a file holds beside a variable without naming them as its coordinates."""
+    dims = set(dataset[name].dims)
+    others = [str(other) for other in dataset.data_vars if str(other) != name and dataset[other].dims]
+    return [other for other in others if set(dataset[other].dims) <= dims and is_place(dataset[other])]
 
 
 def files_of(config: DataConfig) -> list[str]:

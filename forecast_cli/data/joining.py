@@ -1,10 +1,12 @@
 """One dataset out of several files: which variables, and how the files go together."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
+from forecast_cli.data.agreement import ALL, IGNORED, KIND, NONE, VALUES, VERTICAL, Part, agreeing
 from forecast_cli.data.files import Opened
 from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest, role_by_attributes, role_of
@@ -19,11 +21,13 @@ def gather(
     select: Mapping[str, str],
     *,
     static: bool,
+    time_as_steps: bool = False,
 ) -> tuple[xr.Dataset, tuple[str, ...], tuple[str, ...]]:
     """All files as one dataset, the names of its fields, and notes.
 
-    Files with the same variables follow each other, files with different ones stand beside each other. static: a map without
-    time is taken as one frame. Arguments otherwise as of `fields.open_fields`, whose DataErrors these are.
+    Files with the same variables follow each other, files with different ones stand beside each other; all must agree.
+    static: a map without time is taken as one frame. time_as_steps: times and their units are ignored.
+    Arguments otherwise as of `fields.open_fields`, whose DataErrors these are.
     """
     wanted = wanted or next((file.names for file in opened if file.names), ())
     groups: dict[tuple[str, ...], list[tuple[xr.Dataset, str]]] = {}
@@ -50,8 +54,29 @@ def gather(
     joined = []
     for names, files in groups.items():
         roles, _ = find_roles(files[0][0], names, dims, files[0][1], selected=select)
-        joined.append(_join([_only(dataset, names) for dataset, _ in files], roles, source))
-    return joined[0] if len(joined) == 1 else _beside(joined, source), wanted or found, tuple(notes)
+        parts = [Part(_only(dataset, names), place, roles) for dataset, place in files]
+        part, note = _in_succession(parts, names, source, time_as_steps)
+        notes += note
+        joined.append(part)
+    if len(joined) == 1:
+        return joined[0].dataset, wanted or found, tuple(notes)
+    problem = f"{source}: the files hold different variables, which do not stand on the same grid and times"
+    joined = agreeing(joined, (), problem, scalars=NONE, times=IGNORED if time_as_steps else VALUES)
+    return _beside([part.dataset for part in joined], problem), wanted or found, tuple(notes)
+
+
+def _in_succession(
+    parts: list[Part], names: tuple[str, ...], source: str, time_as_steps: bool
+) -> tuple[Part, list[str]]:
+    """Files with the same variables as one, and a note where they become samples."""
+    first, along = parts[0], _dimension_along(parts)
+    # Samples may be members and places of their own, but share their levels and times.
+    scalars, times = (ALL, KIND) if along == first.roles.time else (VERTICAL, VALUES)
+    problem = f"{source}: the files do not fit together"
+    parts = agreeing(parts, names, problem, scalars=scalars, times=IGNORED if time_as_steps else times)
+    becomes = len(parts) > 1 and along == "sample" and not first.roles.sample
+    notes = [f"{source}: {len(parts)} files of the same times: joined along 'sample'"] if becomes else []
+    return replace(first, dataset=_join(parts, along, source)), notes
 
 
 def place_of(places: Sequence[str]) -> str:
@@ -131,21 +156,26 @@ def bounds_of(coordinate: xr.DataArray) -> str | None:
     return coordinate.attrs.get("bounds") or coordinate.encoding.get("bounds")
 
 
-def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
-    """One dataset out of several with the same variables.
+def _dimension_along(parts: Sequence[Part]) -> str:
+    """The dimension that files with the same variables follow each other along.
 
-    Along sample where there are samples or the times are the same, else along time.
+    That of the samples where there are any, "sample" where the times are the same, else that of time.
     """
+    roles, times = parts[0].roles, [part.times for part in parts]
+    same = all(
+        part.dataset.sizes.get(roles.time) == parts[0].dataset.sizes[roles.time]
+        and (time is None or (times[0] is not None and time.variable.equals(times[0].variable)))
+        for part, time in zip(parts, times, strict=True)
+    )
+    return roles.sample or ("sample" if same else roles.time)
+
+
+def _join(parts: Sequence[Part], along: str, source: str) -> xr.Dataset:
+    """One dataset out of several with the same variables, along a dimension."""
+    datasets, times = [part.dataset for part in parts], [part.times for part in parts]
     if len(datasets) == 1:
         return datasets[0]
-    times = [coordinate_of(dataset, roles.time, "time") for dataset in datasets]
-    same = all(
-        dataset.sizes[roles.time] == datasets[0].sizes[roles.time]
-        and (time is None or (times[0] is not None and time.equals(times[0])))
-        for dataset, time in zip(datasets, times, strict=True)
-    )
-    along = roles.sample or ("sample" if same else roles.time)
-    if along == roles.time and all(time is not None and time.size for time in times):
+    if along == parts[0].roles.time and all(time is not None and time.size for time in times):
         order = sorted(range(len(times)), key=lambda i: times[i].values.min())  # type: ignore[union-attr]
         datasets = [datasets[i] for i in order]
     try:
@@ -161,14 +191,12 @@ def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
         ) from error
 
 
-def _beside(datasets: Sequence[xr.Dataset], source: str) -> xr.Dataset:
+def _beside(datasets: Sequence[xr.Dataset], problem: str) -> xr.Dataset:
     """One dataset out of several with different variables on the same grid and times."""
     try:
         return xr.merge(datasets, join="exact", compat="override", combine_attrs="override")
     except ValueError as error:
-        raise DataError(
-            f"{source}: the files hold different variables, which do not stand on the same grid and times ({str(error).splitlines()[0]})."
-        ) from error
+        raise DataError(f"{problem} ({str(error).splitlines()[0]}).") from error
 
 
 def in_order(dataset: xr.Dataset, roles: Roles) -> tuple[xr.Dataset, tuple[str, ...]]:

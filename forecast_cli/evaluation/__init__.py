@@ -1,7 +1,7 @@
 """Verification: forecasts against the truth, per variable and lead time, beside simple baselines.
 
-Forecasts of one call are compared at the starts and lead times they share, with the area of each
-cell as its weight on latitude-longitude grids.
+Forecasts and baselines of one call are compared over the starts, lead times and cells at which all of them
+and the truth have a value, with the area of each cell as its weight on latitude-longitude grids.
 """
 
 import difflib
@@ -16,16 +16,24 @@ from forecast_cli.data.forecasts import ForecastFile
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.evaluation import resampling
 from forecast_cli.evaluation.baselines import Baseline, Climatology, baseline, persistence
-from forecast_cli.evaluation.pairing import align, open_truth, shared, truth_frames, truth_of
+from forecast_cli.evaluation.pairing import (
+    align,
+    open_truth,
+    require_comparable,
+    require_same_times,
+    shared,
+    truth_frames,
+    truth_of,
+)
 from forecast_cli.evaluation.regions import cells_of
 from forecast_cli.evaluation.spectra import Rings, rings
-from forecast_cli.evaluation.table import as_json, dataset_of, lead_times, with_spectra
+from forecast_cli.evaluation.table import as_json, dataset_of, lead_times, note_on_pairs, with_spectra
 from forecast_cli.metrics import METRICS, cell_weights
 
-__all__ = ["Bootstrap", "as_json", "evaluate", "lead_times", "open_truth", "rings", "truth_of"]
+__all__ = ["Bootstrap", "as_json", "evaluate", "lead_times", "note_on_pairs", "open_truth", "rings", "truth_of"]
 
-BLOCK_BYTES = 2**25
-"""Of one field of a block of starts and lead times; a handful are held at once."""
+BLOCK_BYTES = 2**26
+"""Of the forecasts and baselines of a block of starts and lead times; truth and terms of one come on top."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,15 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Terms (2, model, metric, variable, lead, region, start), pairs (model, variable, lead), and mean spectra or None."""
+    """Terms (2, model, metric, variable, lead, region, start), pairs, and mean spectra or None.
+
+    pairs: (variable, lead, start), at which all models have a value. available: (model, variable, lead), at which this one
+    has a value.
+    """
 
     terms: np.ndarray
     pairs: np.ndarray
+    available: np.ndarray
     power: np.ndarray | None
 
 
@@ -77,16 +90,17 @@ def evaluate(
     if bootstrap and (bootstrap.count < 1 or (bootstrap.block is not None and bootstrap.block < 1)):
         raise ConfigError("--bootstrap and --block: expected at least 1.")
     truth = open_truth(forecasts[0], truth_files, dims=dims, select=select)
+    require_comparable(forecasts, truth)
     forecasts = shared(forecasts)
+    require_same_times(forecasts, truth)
     names, weights = _weights(regions, truth)
     grid = rings(truth) if spectra else None
     found = _sums(forecasts, truth, known, metrics, weights, "" if climatology == "mean" else climatology, grid, share)
-    found = _Sums(*(None if part is None else total(part) for part in (found.terms, found.pairs, found.power)))  # type: ignore[arg-type]
-    if not found.pairs[: len(forecasts)].any():
-        raise DataError(f"{truth.source}: has no value where the forecast has one: the truth is missing everywhere.")
+    parts = (found.terms, found.pairs, found.available, found.power)
+    found = _Sums(*(None if part is None else total(part) for part in parts))  # type: ignore[arg-type]
+    _require_pairs(found, labels, truth)
     scores = {"score": _score(metrics, found.terms.sum(axis=-1))}
-    verified = int((align(forecasts[0], truth).valid >= 0).any(axis=1).sum())
-    said: dict[str, object] = {"starts": verified}
+    said: dict[str, object] = {"starts": int(found.pairs.any(axis=(0, 1)).sum())}
     if bootstrap:
         starts = len(forecasts[0].starts)
         block = bootstrap.block or (1 if truth.is_trajectories else resampling.default_block(starts))
@@ -98,7 +112,8 @@ def evaluate(
         said |= {"bootstrap": bootstrap.count, "bootstrap_block": block, "bootstrap_seed": bootstrap.seed}
     dataset = dataset_of(
         scores,
-        found.pairs,
+        np.broadcast_to(found.pairs.sum(axis=-1), found.available.shape),
+        found.available,
         labels=labels,
         metrics=metrics,
         regions=names,
@@ -149,28 +164,32 @@ def _sums(
     starts, leads = alignment.valid.shape
     models = len(forecasts) + len(baselines)
     terms = np.zeros((2, models, len(metrics), len(first.variables), leads, len(weights), starts))
-    pairs = np.zeros((models, len(first.variables), leads), int)
+    pairs = np.zeros((len(first.variables), leads, starts), int)
+    available = np.zeros((models, len(first.variables), leads), int)
     power = np.zeros((1 + models, len(first.variables), leads, grid.count)) if grid else None
     for v, name in enumerate(first.variables):
         usual = Climatology(first, name, cycle, "--metric acc") if "acc" in metrics else None
         climatologies = {
             b: Climatology(first, name, b.cycle, f"--baseline {b.name}") for b in baselines if not b.repeats
         }
-        for rows, ahead in list(_blocks(starts, leads, weights.shape[1]))[share]:
+        for rows, ahead in list(_blocks(starts, leads, models * weights.shape[1]))[share]:
             here, when = alignment.only(rows, ahead), times[rows, ahead]
             shape = (*when.shape, -1)
             true = truth_frames(truth, name, here.sample, here.valid)
             expected = usual.at(when).reshape(shape) if usual else None
-            for m in range(models):
-                if m < len(forecasts):
-                    index = {first.outer: _listed(rows), "lead_time": _listed(ahead)}
-                    predicted = forecasts[m].read(name, index)
-                elif (made := baselines[m - len(forecasts)]).repeats:
-                    predicted = persistence(made.repeats, truth, name, here, here.valid - here.init[:, None])
-                else:
-                    predicted = climatologies[made].at(when)
-                flat = predicted.reshape(shape), true.reshape(shape)
-                pairs[m, v, ahead] += (~np.isnan(flat[0] + flat[1])).sum(axis=(0, 2))
+            index = {first.outer: _listed(rows), "lead_time": _listed(ahead)}
+            made = [forecast.read(name, index) for forecast in forecasts]
+            made += [
+                persistence(b.repeats, truth, name, here, here.valid - here.init[:, None])
+                if b.repeats
+                else climatologies[b].at(when)
+                for b in baselines
+            ]
+            verified, pairs_of_each = _in_common(true, made)
+            available[:, v, ahead] += pairs_of_each
+            pairs[v, ahead, rows] = (~np.isnan(verified)).reshape(shape).sum(axis=-1).T
+            for m, predicted in enumerate(made):
+                flat = predicted.reshape(shape), verified.reshape(shape)
                 for k, metric in enumerate(metrics):
                     found = METRICS[metric].terms(*flat, weights, expected)
                     terms[:, m, k, v, ahead, :, rows] = np.moveaxis(np.stack(found), 1, -1)
@@ -178,7 +197,34 @@ def _sums(
                     power[1 + m, v, ahead] += _power(predicted, grid) / starts
             if grid and power is not None:
                 power[0, v, ahead] += _power(true, grid) / starts
-    return _Sums(terms, pairs, power)
+    return _Sums(terms, pairs, available, power)
+
+
+def _in_common(true: np.ndarray, made: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The truth (start, lead, *grid) where all models have a value, else NaN; and the pairs of each, (model, lead)."""
+    known = ~np.isnan(true)
+    common = known.copy()
+    available = np.empty((len(made), true.shape[1]), int)
+    for m, predicted in enumerate(made):
+        present = known & ~np.isnan(predicted)
+        available[m] = np.moveaxis(present, 1, 0).reshape(true.shape[1], -1).sum(axis=1)
+        common &= present
+    return np.where(common, true, np.nan), available
+
+
+def _require_pairs(found: _Sums, labels: Sequence[str], truth: Fields) -> None:
+    """Raise DataError where there is no start, lead time and cell at which truth, forecasts and baselines have a value."""
+    if found.pairs.any():
+        return
+    available = dict(zip(labels, found.available.sum(axis=(1, 2)).tolist(), strict=True))
+    if not any(available.values()):
+        raise DataError(f"{truth.source}: has no value where the forecast has one: the truth is missing everywhere.")
+    listed = ", ".join(f"{label} {count}" for label, count in available.items())
+    without = [label for label, count in available.items() if not count]
+    remedy = f"Leave out {' and '.join(without)}." if without else "Evaluate them one by one."
+    raise DataError(
+        f"{truth.source}: the models share no pair of values with the truth, so they cannot be compared; each alone has: {listed}. {remedy}"
+    )
 
 
 def _blocks(starts: int, leads: int, cells: int) -> Iterator[tuple[slice, slice]]:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forecast_cli.data.coordinates import coordinates_of, first_difference
 from forecast_cli.data.fields import Fields, open_fields
 from forecast_cli.data.forecasts import ForecastFile, read_values
+from forecast_cli.data.roles import Roles
 from forecast_cli.data.times import show
+from forecast_cli.data.units import same_time_unit, same_unit
 from forecast_cli.errors import DataError
 
 
@@ -45,11 +48,6 @@ def open_truth(
 def shared(forecasts: Sequence[ForecastFile]) -> list[ForecastFile]:
     """The forecasts, each cut to the starts and lead times that all have; DataError if there are none."""
     first = forecasts[0]
-    for other in forecasts[1:]:
-        if other.variables != first.variables:
-            raise DataError(
-                f"{other.path}: forecasts {', '.join(other.variables)}, but {first.path} {', '.join(first.variables)}."
-            )
     starts = set(first.starts).intersection(*(forecast.starts for forecast in forecasts[1:]))
     leads = set(first.lead_keys).intersection(*(forecast.lead_keys for forecast in forecasts[1:]))
     if not starts or not leads:
@@ -63,10 +61,31 @@ def shared(forecasts: Sequence[ForecastFile]) -> list[ForecastFile]:
     return cut
 
 
+def require_comparable(forecasts: Sequence[ForecastFile], truth: Fields) -> None:
+    """Raise DataError unless every forecast has the variables of the first, and units, grid, level and time units of the truth."""
+    first = forecasts[0]
+    for forecast in forecasts:
+        if forecast.variables != first.variables:
+            raise DataError(
+                f"{forecast.path}: forecasts {', '.join(forecast.variables)}, but {first.path} {', '.join(first.variables)}."
+            )
+        _require_same_fields(forecast, truth)
+
+
+def require_same_times(forecasts: Sequence[ForecastFile], truth: Fields) -> None:
+    """Raise DataError where equal starts and lead times of two forecasts stand for other times."""
+    expected = align(forecasts[0], truth)
+    for forecast in forecasts[1:]:
+        actual = align(forecast, truth)
+        if not all(np.array_equal(getattr(expected, part), getattr(actual, part)) for part in ("init", "valid")):
+            raise DataError(
+                f"{forecast.path}: its times are not those of {forecasts[0].path} at the same starts and lead times. "
+                "Evaluate the forecasts one by one."
+            )
+
+
 def align(forecast: ForecastFile, truth: Fields) -> Alignment:
     """Find the frames of the truth at a forecast's times; DataError if there is not one."""
-    if truth.is_trajectories != (forecast.outer != "init_time"):
-        raise DataError(f"{truth.source}: one of forecast and truth has trajectories, the other a series.")
     _require_same_fields(forecast, truth)
     starts = forecast.dataset.sizes[forecast.outer]
     samples = np.zeros(starts, int)
@@ -85,11 +104,13 @@ def align(forecast: ForecastFile, truth: Fields) -> Alignment:
 
 
 def _require_same_fields(forecast: ForecastFile, truth: Fields) -> None:
-    """Raise DataError if grid or units of the forecast are not those of the truth."""
+    """Raise DataError if grid, level or units of the forecast are not those of the truth."""
+    if truth.is_trajectories != (forecast.outer != "init_time"):
+        raise DataError(f"{truth.source}: one of forecast and truth has trajectories, the other a series.")
     for variable in truth.domain.variables:
         field = forecast.dataset[variable.name]
         units = str(field.attrs.get("units", ""))
-        if units != variable.units:
+        if not same_unit(units, variable.units):
             raise DataError(
                 f"{truth.source}: the unit of '{variable.name}' is '{variable.units}', but '{units}' in {forecast.path}."
             )
@@ -97,21 +118,37 @@ def _require_same_fields(forecast: ForecastFile, truth: Fields) -> None:
         there = [truth.dataset.sizes[name] for name in grid]
         if list(field.shape[2:]) != there:
             raise DataError(f"{truth.source}: the grid is {there}, but {list(field.shape[2:])} in {forecast.path}.")
-        for theirs, ours in zip(map(str, field.dims[2:]), grid, strict=True):
-            if (
-                theirs in forecast.dataset.coords
-                and ours in truth.dataset.coords
-                and not _near(forecast.dataset[theirs].values, truth.dataset[ours].values)
-            ):
-                raise DataError(f"{truth.source}: the cells along '{ours}' are not where those of {forecast.path} are.")
+    _require_same_cells(forecast, truth)
+    _require_same_time_units(forecast, truth)
 
 
-def _near(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two coordinates agree within a thousandth of a cell; other things than numbers are not compared."""
-    if first.dtype.kind not in "fiu" or second.dtype.kind not in "fiu":
-        return True
-    spacing = np.abs(np.diff(second.astype(float))).min(initial=np.inf)
-    return np.allclose(first, second, rtol=0, atol=1e-3 * spacing if np.isfinite(spacing) else np.inf)
+def _require_same_cells(forecast: ForecastFile, truth: Fields) -> None:
+    """Raise DataError where a coordinate of the grid, or a level, height or member, is another."""
+    dims = [str(dimension) for dimension in forecast.dataset[forecast.variables[0]].dims[2:]]
+    sample = None if forecast.outer == "init_time" else forecast.outer
+    roles = Roles("lead_time", dims[0] if len(dims) > 1 else None, dims[-1], sample)
+    difference = first_difference(coordinates_of(forecast.dataset, roles), truth.coordinates)
+    if difference is None:
+        return
+    name, expected, actual = difference
+    if any(name == f"'{one.name}'" and one.dims for one in truth.coordinates):
+        raise DataError(
+            f"{truth.source}: the cells along {name} are not where those of {forecast.path} are: {actual}, but {expected} there."
+        )
+    raise DataError(f"{truth.source}: {name} is {actual}, but {expected} in {forecast.path}.")
+
+
+def _require_same_time_units(forecast: ForecastFile, truth: Fields) -> None:
+    """Raise DataError where both have plain numbers as times, in units that differ."""
+    valid = forecast.dataset["valid_time"]
+    if truth.times.is_dated or valid.dtype.kind not in "fiu":
+        return
+    expected, actual = str(valid.attrs.get("units", "")), str(truth.times.attributes.get("units", ""))
+    if not same_time_unit(expected, actual):
+        raise DataError(
+            f"{truth.source}: the times '{truth.times.name}' are in '{actual}', but '{expected}' in {forecast.path}. "
+            "Convert them to one unit."
+        )
 
 
 def truth_frames(truth: Fields, name: str, samples: np.ndarray, frames: np.ndarray) -> np.ndarray:

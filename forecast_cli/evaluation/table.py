@@ -20,6 +20,7 @@ _UNITS = "in the unit of the variable, acc without unit"
 def dataset_of(
     scores: Mapping[str, np.ndarray],
     pairs: np.ndarray,
+    available: np.ndarray,
     *,
     labels: Sequence[str],
     metrics: Sequence[str],
@@ -31,7 +32,7 @@ def dataset_of(
     """Scores as a dataset.
 
     scores: "score" and, where they were resampled, "score_bounds", "difference" and "difference_bounds", each
-    (model, metric, variable, lead, region[, bound]). pairs: (model, variable, lead). regions: the first is the
+    (model, metric, variable, lead, region[, bound]). pairs, available: (model, variable, lead). regions: the first is the
     whole grid; alone it makes no dimension. said: further attributes.
     """
     meanings = {
@@ -41,7 +42,16 @@ def dataset_of(
         "difference_bounds": f"bounds of the {LEVEL:.0%} interval of the difference, from the same resampled starts",
     }
     found: dict[str, Any] = {
-        "pairs": (("model", "variable", "lead_time"), pairs, {"long_name": "pairs of values compared"})
+        "pairs": (
+            ("model", "variable", "lead_time"),
+            pairs,
+            {"long_name": "pairs of values compared, those that all models have"},
+        ),
+        "pairs_available": (
+            ("model", "variable", "lead_time"),
+            available,
+            {"long_name": "pairs of values that this model has, some of which others may lack"},
+        ),
     }
     for name, values in scores.items():
         dims = (*AXES, "bound")[: values.ndim]
@@ -86,6 +96,19 @@ def with_spectra(scores: xr.Dataset, power: np.ndarray, grid: Rings) -> xr.Datas
     return scores.assign(spectrum=spectrum).assign_coords(wavenumber=wavenumber, field=fields)
 
 
+def note_on_pairs(dataset: xr.Dataset) -> str | None:
+    """Report how many pairs each model has where they are compared over fewer; None where all have the same."""
+    compared, available = dataset["pairs"], dataset["pairs_available"]
+    if (available == compared).all():
+        return None
+    alone = available.sum(["variable", "lead_time"])
+    listed = ", ".join(
+        f"{model} {int(count)}" for model, count in zip(alone["model"].values, alone.values, strict=True)
+    )
+    shared = int(compared.isel(model=0).sum())
+    return f"scores are over the {shared} pairs of values that all models share; each alone has: {listed}"
+
+
 def lead_times(dataset: xr.Dataset) -> tuple[list[float], str]:
     """Lead times of a score or forecast file as numbers, and their unit."""
     variable = dataset["lead_time"]
@@ -99,10 +122,12 @@ def lead_times(dataset: xr.Dataset) -> tuple[list[float], str]:
 def as_json(dataset: xr.Dataset) -> dict[str, object]:
     """The scores as plain lists by model, metric and variable; a score that does not exist is None.
 
-    "bounds" holds [lower, upper] in the same way, "regions" the same for each region.
+    "bounds" holds [lower, upper] in the same way, "regions" the same for each region; "notes" is there where models lack pairs.
     """
     leads, units = lead_times(dataset)
     told: dict[str, object] = {"lead_time": leads, "lead_time_units": units}
+    if note := note_on_pairs(dataset):
+        told["notes"] = [note]
     if "region" not in dataset.dims:
         return told | _listed(dataset)
     named = [str(region) for region in dataset["region"].values]

@@ -427,7 +427,14 @@ class Trainer:
     def _save_model(self) -> None:
         if self.ranks.is_first:
             parts, epoch = described_parts(self.prepared), self.progress.best_epoch
-            checkpoint.save_model(self.run, self.best_model, self.config, parts=parts, epoch=epoch)
+            checkpoint.save_model(
+                self.run,
+                self.best_model,
+                self.config,
+                parts=parts,
+                epoch=epoch,
+                coordinates=self.prepared.fields.coordinates,
+            )
             save_closures(self.run / checkpoint.CLOSURES, self.best_model, self.prepared)
 
     def save_state(self) -> None:

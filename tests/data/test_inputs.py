@@ -171,3 +171,65 @@ def test_a_mask_that_leaves_nothing_or_is_no_map_is_refused(fields, tmp_path):
 def test_fields_without_mask_stay_as_they_are(fields):
     found = masked(fields, DataConfig())
     assert (found.masked, found.mask, found.dataset is fields.dataset) == (False, None, True)
+
+
+def curved_fields(tmp_path) -> Fields:
+    """Fields on lat(y, x) and lon(y, x)."""
+    with xr.open_dataset(write_series(tmp_path / "even.nc")) as dataset:
+        curved(dataset).to_netcdf(tmp_path / "curved.nc")
+    return open_fields([str(tmp_path / "curved.nc")])
+
+
+def curved(dataset):
+    lat, lon = np.meshgrid(dataset["lat"], dataset["lon"], indexing="ij")
+    places = {"lat": (("y", "x"), lat, dataset["lat"].attrs), "lon": (("y", "x"), lon, dataset["lon"].attrs)}
+    return dataset.drop_vars(["lat", "lon"]).rename(lat="y", lon="x").assign_coords(places)
+
+
+@pytest.mark.parametrize("option", ["static", "mask"])
+@pytest.mark.parametrize("as_variables", [False, True])
+def test_a_map_turned_on_a_two_dimensional_grid_is_refused(tmp_path, option, as_variables):
+    """lat(0, 0) is 50 in the data and 40 in the map, whether the file names it as a coordinate or not."""
+    fields = curved_fields(tmp_path)
+    whole = fields.dataset[["t2m"]].isel(time=0, drop=True).rename(t2m="z").load()
+    for name, dataset in (("same", whole), ("turned", whole.isel(y=slice(None, None, -1)))):
+        (dataset.reset_coords() if as_variables else dataset).to_netcdf(tmp_path / f"{name}.nc")
+
+    def opened(name):
+        config = DataConfig(**{option: f"{tmp_path}/{name}.nc:z"})
+        return masked(fields, config) if option == "mask" else open_inputs(config, fields)
+
+    opened("same")
+    with pytest.raises(
+        DataError, match=r"cells of 'z' are not those of the data: 'lat' is 40 at cell \(0, 0\), but 50"
+    ):
+        opened("turned")
+
+
+def test_a_map_whose_latitudes_have_another_name_than_their_dimension_is_compared(fields, tmp_path):
+    beside(fields, tmp_path, "z", np.ones((HEIGHT, WIDTH)), "y", "x")
+    with xr.open_dataset(tmp_path / "z.nc") as dataset:
+        renamed = dataset.isel(lat=slice(None, None, -1)).rename(lat="latitude").swap_dims(latitude="y")
+        renamed.to_netcdf(tmp_path / "turned.nc")
+    with pytest.raises(DataError, match="'latitude' is 40 on in steps of 2, but 50 on in steps of -2"):
+        open_inputs(DataConfig(static=f"{tmp_path}/turned.nc:z"), fields)
+
+
+def test_forcing_of_another_unit_of_time_is_refused(tmp_path):
+    """Second 3 of the forcing is not minute 3 of the data."""
+    for name, unit in (("u", "min"), ("wind", "s"), ("rain", "minutes")):
+        time = xr.Variable("time", np.arange(10.0), {"units": unit})
+        xr.Dataset({name: (("time", "y", "x"), np.ones((10, 4, 4)))}, {"time": time}).to_netcdf(tmp_path / f"{name}.nc")
+    fields = open_fields([str(tmp_path / "u.nc")])
+    open_inputs(DataConfig(forcing=f"{tmp_path}/rain.nc:rain"), fields)
+    with pytest.raises(DataError, match=r"times of 'wind' are in 's', but 'min' in .*u\.nc"):
+        open_inputs(DataConfig(forcing=f"{tmp_path}/wind.nc:wind"), fields)
+
+
+def test_forcing_of_several_files_agrees(fields, tmp_path):
+    time = fields.times.values
+    for i, unit in enumerate(("m s-1", "km h-1")):
+        own = {"time": time[30 * i : 30 * (i + 1)]}
+        xr.Dataset({"wind": ("time", np.arange(30.0), {"units": unit})}, own).to_netcdf(tmp_path / f"wind{i}.nc")
+    with pytest.raises(DataError, match=r"unit of 'wind' is 'km h-1' in .*wind1\.nc but 'm s-1' in .*wind0\.nc"):
+        open_inputs(DataConfig(forcing=f"{tmp_path}/wind*.nc:wind"), fields)
