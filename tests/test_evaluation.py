@@ -556,10 +556,10 @@ def test_spectra_of_truth_and_forecasts_stand_in_the_score_file(tmp_path):
 
 
 def test_mean_spectra_are_over_the_starts_at_which_truth_and_every_model_are_whole(tmp_path, monkeypatch):
-    """Frame 7 of the truth has a gap: the second start's second step, the first start's third. Worse misses start 7, step 1."""
+    """Frame 7 of the truth has a gap: the second start's second step, the first start's third. Worse misses start 7, step 2."""
     values, worse = NOISE[0].copy(), truth_at() + NOISE[1][:3, None]
     values[7, 1, 1] = np.nan
-    worse[2, 0, 0, 0] = np.nan
+    worse[2, 1, 0, 0] = np.nan
     truth = [str(write_truth(tmp_path / "t.nc", values))]
     ours = truth_at(values=NOISE[0]) * 2
     files = [
@@ -568,8 +568,8 @@ def test_mean_spectra_are_over_the_starts_at_which_truth_and_every_model_are_who
     ]
     scores = evaluation.evaluate(files, truth, spectra=True)
     grid = evaluation.rings(open_fields(truth))
-    assert scores["spectrum_starts"].sel(variable="u").values.tolist() == [2, 2, 2]
-    for lead, rows in enumerate([[0, 1], [0, 2], [1, 2]]):
+    assert scores["spectrum_starts"].sel(variable="u").values.tolist() == [3, 1, 2]
+    for lead, rows in enumerate([[0, 1, 2], [0], [1, 2]]):
         here = scores["spectrum"].sel(variable="u").isel(lead_time=lead)
         expected = {"truth": truth_at(values=values), "ours": ours, "worse": worse}
         for name, fields in expected.items():

@@ -152,6 +152,40 @@ def test_draws_that_are_all_alike_give_no_interval():
     np.testing.assert_array_equal(intervals(np.full(12, 2.0)).score_bounds.ravel(), [2, 2])
 
 
+def test_starts_that_differ_by_rounding_are_alike():
+    """Two models whose errors differ by a third at every start: rounding leaves two values, one in either half."""
+    step = np.repeat([0.1, 0.7], 30)
+    found = intervals(step, step + 1 / 3)
+    assert found.difference_independent.ravel()[1] == 60
+    np.testing.assert_allclose(found.difference_bounds[1].ravel(), 1 / 3, rtol=1e-12)
+
+
+def test_without_its_only_value_a_score_has_no_change_and_no_interval():
+    record = resampling.record(BIAS, np.array([[0.0, 0.3, 0.0]]), np.array([[0.0, 1.0, 0.0]]))
+    assert record.independent.tolist() == [1]
+    assert np.isnan(record.student).all()
+
+
+def test_the_block_of_intervals_is_what_the_most_autocorrelated_score_demands():
+    """Of n = 60 and r as computed: (60 r + 1) / 57."""
+    calm, slow = autoregressive((60,), 0), autoregressive((60,), 0.9, seed=2)
+    z = slow - slow.mean()
+    a = (60 * (z[1:] * z[:-1]).sum() / (z**2).sum() + 1) / 57
+    expected = math.ceil((6 * (a / (1 - a**2)) ** 2 * 60) ** (1 / 3))
+    assert 8 < expected < 30
+    assert intervals(calm).block == 8
+    assert intervals(calm, slow).block == expected
+    assert intervals(calm, slow, block=9).default == expected
+
+
+def test_the_interval_of_an_error_ends_at_zero():
+    """Eleven perfect starts and one that is wrong: the widened draws fall below 0, which no RMSE does."""
+    squares = np.zeros((2, 1, 1, 1, 1, 1, 12))
+    squares[0, ..., 3], squares[1] = 100, 1
+    found = resampling.intervals(["rmse"], squares, overlaps=np.array([1]), count=400)
+    assert found.score_bounds.ravel()[0] == 0
+
+
 def test_errors_are_never_below_zero_and_correlations_within_one():
     squares = np.array([0.0] * 10 + [100.0] * 2)[None]
     drawn = resampling.draws(12, count=400, block=2, seed=0)
@@ -260,7 +294,7 @@ def test_evaluate_gives_the_intervals_that_the_coverage_is_measured_of(tmp_path)
 
 def test_a_record_too_short_has_no_star_and_says_why(tmp_path, forecast):
     """Errors that rise through the record: 20 starts of which two are independent, far from persistence."""
-    path, truth = written(tmp_path, 5 + np.arange(20.0))
+    path, truth = written(tmp_path, 500 + np.arange(20.0))
     options = ("--baseline", "persistence", "--metric", "bias", "--bootstrap", 200, "--json")
     result = forecast("evaluate", path, "--truth", truth, "-o", tmp_path / "s.nc", *options)
     assert result.exit_code == 0

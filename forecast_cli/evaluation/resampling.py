@@ -151,12 +151,9 @@ class Record:
 
 def record(metric: Metric, sums: np.ndarray, weights: np.ndarray, *, ordered: bool = True) -> Record:
     """Compute the changes of a score by each start, from the terms of each start, (..., start)."""
-    rest, rest_weights = sums.sum(-1, keepdims=True) - sums, weights.sum(-1, keepdims=True) - weights
-    rest_weights = np.where(rest_weights > ROUNDING * weights.sum(-1, keepdims=True), rest_weights, 0)
-    if metric.limits[0] == 0:
-        rest = rest.clip(min=0)
     score = metric.score(sums.sum(-1), weights.sum(-1))[..., None]
-    changes = np.nan_to_num(score - metric.score(rest, rest_weights))  # of a start that is alone: 0
+    rest = metric.score(sums.sum(-1, keepdims=True) - sums, weights.sum(-1, keepdims=True) - weights)
+    changes = np.nan_to_num(score - rest)  # of a start that is alone: 0
     return _without_rounding(np.where(weights > 0, changes, np.nan), score, ordered)
 
 
