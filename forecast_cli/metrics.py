@@ -26,11 +26,13 @@ class Metric:
 
     terms: (forecast, truth, weights, usual) to Terms, from (start, lead, cell), (start, lead, cell),
     (region, cell), and the climatology (start, lead, cell) or None. meaning: one line for the score file.
+    limits: the least and the greatest value that the score can have.
     """
 
     meaning: str
     terms: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None], Terms]
     finish: Callable[[np.ndarray], np.ndarray] = np.positive
+    limits: tuple[float, float] = (0.0, np.inf)
 
     def score(self, sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The score of summed terms; NaN where nothing was summed."""
@@ -92,11 +94,13 @@ METRICS = {
     "bias": Metric(
         "Weighted mean of f - t over starts and cells, in the unit of the variable; positive where the forecast is too high.",
         _differences,
+        limits=(-np.inf, np.inf),
     ),
     "acc": Metric(
         "Anomaly correlation: for each start sum(w f' t') / sqrt(sum(w f'^2) sum(w t'^2)) over cells, then the mean over starts; "
         "f' and t' are departures from the climatology, not centred again.",
         _correlations,
+        limits=(-1.0, 1.0),
     ),
 }
 

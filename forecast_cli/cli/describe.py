@@ -156,6 +156,8 @@ def _scores(path: Path) -> dict[str, Any]:
         told |= {"starts": str(said["starts"]), "weights": said["weights"], "averaging": said["averaging"]}
         if "bootstrap" in said:
             told["intervals"] = f"95 %, {said['bootstrap']} draws of blocks of {said['bootstrap_block']} starts"
+        if said.get("bootstrap_notes"):
+            told["intervals"] += f". {said['bootstrap_notes']}"
         if "spectrum" in dataset:
             told["spectra"] = f"{dataset.sizes['wavenumber']} wavenumbers"
         return told

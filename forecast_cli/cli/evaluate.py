@@ -45,7 +45,8 @@ def evaluate(
         typer.Option(help="Draws of the starts, for 95 % intervals and differences from the first forecast."),
     ] = None,
     block: Annotated[
-        int | None, typer.Option(help="Consecutive starts drawn together. [default: cube root of their number]")
+        int | None,
+        typer.Option(help="Consecutive starts drawn together. [default: by their number, overlap and autocorrelation]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.", callback=shared.seed)] = 0,
     spectra: Annotated[bool, typer.Option("--spectra", help="Add power spectra of forecasts and truth.")] = False,
@@ -129,7 +130,22 @@ def _print_table(scores: "xr.Dataset") -> None:
             f" Intervals: 95 %, {scores.attrs['bootstrap']} draws of blocks of {scores.attrs['bootstrap_block']} starts; "
             "* differs from the first forecast."
         )
-    console.print(told, markup=False)
+        told += f" {scores.attrs['bootstrap_notes']}".rstrip()
+    console.print(told + _spectra_note(scores), markup=False)
+
+
+def _spectra_note(scores: "xr.Dataset") -> str:
+    """A sentence for spectra that are not over all starts."""
+    if "spectrum_starts" not in scores:
+        return ""
+    few, most = (int(count) for count in (scores["spectrum_starts"].min(), scores["spectrum_starts"].max()))
+    starts = scores.attrs["starts"]
+    if few == starts:
+        return ""
+    span = f"{few}" if few == most else f"{few} to {most}"
+    return (
+        f" Spectra: means over the {span} of {starts} starts at which truth and every model have a field without gaps."
+    )
 
 
 def _table(scores: "xr.Dataset", region: str | None, width: int) -> "Table":
@@ -168,8 +184,10 @@ def _table(scores: "xr.Dataset", region: str | None, width: int) -> "Table":
 
 
 def _cell(scores: "xr.Dataset", model: int, lead: int) -> str:
-    """A score, its interval if there is one, and a star where its difference from the first forecast's is not by chance."""
+    """A score, and its interval if there is one: * where it differs from the first forecast's, ? where it is not reliable."""
     import math
+
+    from forecast_cli.evaluation.resampling import FEWEST
 
     at = scores.isel(model=model, lead_time=lead)
     value = float(at["score"])
@@ -179,5 +197,7 @@ def _cell(scores: "xr.Dataset", model: int, lead: int) -> str:
         return f"{value:.4g}"
     low, high = at["score_bounds"].values
     below, above = at["difference_bounds"].values
-    star = "*" if below > 0 or above < 0 else ""
-    return f"{value:.3g}{star} [{low:.3g}, {high:.3g}]"
+    star = "*" if (below > 0 or above < 0) and float(at["difference_independent_starts"]) >= FEWEST else ""
+    doubt = "?" if float(at["independent_starts"]) < FEWEST else ""
+    interval = "-" if math.isnan(low) else f"{low:.3g}, {high:.3g}"
+    return f"{value:.3g}{star} [{interval}]{doubt}"

@@ -47,16 +47,18 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class _Sums:
-    """Terms (2, model, metric, variable, lead, region, start), pairs, and mean spectra or None.
+    """Terms (2, model, metric, variable, lead, region, start), pairs, and spectra or None.
 
     pairs: (variable, lead, start), at which all models have a value. available: (model, variable, lead), at which this one
-    has a value.
+    has a value. power: summed over starts, (truth and models, variable, lead, wavenumber). power_starts: how many,
+    (variable, lead).
     """
 
     terms: np.ndarray
     pairs: np.ndarray
     available: np.ndarray
     power: np.ndarray | None
+    power_starts: np.ndarray
 
 
 def evaluate(
@@ -96,20 +98,27 @@ def evaluate(
     names, weights = _weights(regions, truth)
     grid = rings(truth) if spectra else None
     found = _sums(forecasts, truth, known, metrics, weights, "" if climatology == "mean" else climatology, grid, share)
-    parts = (found.terms, found.pairs, found.available, found.power)
+    parts = (found.terms, found.pairs, found.available, found.power, found.power_starts)
     found = _Sums(*(None if part is None else total(part) for part in parts))  # type: ignore[arg-type]
     _require_pairs(found, labels, truth)
     scores = {"score": _score(metrics, found.terms.sum(axis=-1))}
     said: dict[str, object] = {"starts": int(found.pairs.any(axis=(0, 1)).sum())}
     if bootstrap:
-        starts = len(forecasts[0].starts)
-        block = bootstrap.block or (1 if truth.is_trajectories else resampling.default_block(starts))
-        if block >= starts:
+        starts, shortest = len(forecasts[0].starts), bootstrap.block or 1
+        if shortest >= starts:
             raise ConfigError(
-                f"--bootstrap: the forecasts share {starts} starts, which blocks of {block} cannot resample. Forecast from more starts."
+                f"--bootstrap: the forecasts share {starts} starts, which blocks of {shortest} cannot resample. Forecast from more starts."
             )
-        scores |= _intervals(metrics, found.terms, scores["score"], forecasts[0], bootstrap, block)
-        said |= {"bootstrap": bootstrap.count, "bootstrap_block": block, "bootstrap_seed": bootstrap.seed}
+        intervals = _intervals(metrics, found.terms, forecasts[0], bootstrap)
+        scores |= {
+            "score_bounds": intervals.score_bounds,
+            "difference": scores["score"] - scores["score"][:1],
+            "difference_bounds": intervals.difference_bounds,
+            "independent_starts": intervals.independent,
+            "difference_independent_starts": intervals.difference_independent,
+        }
+        said |= {"bootstrap": bootstrap.count, "bootstrap_block": intervals.block, "bootstrap_seed": bootstrap.seed}
+        said |= {"bootstrap_default_block": intervals.default, "bootstrap_notes": " ".join(intervals.notes)}
     dataset = dataset_of(
         scores,
         np.broadcast_to(found.pairs.sum(axis=-1), found.available.shape),
@@ -121,7 +130,9 @@ def evaluate(
         truth=truth,
         said=said,
     )
-    return dataset if grid is None or found.power is None else with_spectra(dataset, found.power, grid)
+    if grid is None or found.power is None:
+        return dataset
+    return with_spectra(dataset, _mean(found.power, found.power_starts), found.power_starts, grid)
 
 
 def _require_known(metrics: Sequence[str]) -> None:
@@ -167,6 +178,7 @@ def _sums(
     pairs = np.zeros((len(first.variables), leads, starts), int)
     available = np.zeros((models, len(first.variables), leads), int)
     power = np.zeros((1 + models, len(first.variables), leads, grid.count)) if grid else None
+    power_starts = np.zeros((len(first.variables), leads), int)
     for v, name in enumerate(first.variables):
         usual = Climatology(first, name, cycle, "--metric acc") if "acc" in metrics else None
         climatologies = {
@@ -193,11 +205,11 @@ def _sums(
                 for k, metric in enumerate(metrics):
                     found = METRICS[metric].terms(*flat, weights, expected)
                     terms[:, m, k, v, ahead, :, rows] = np.moveaxis(np.stack(found), 1, -1)
-                if grid and power is not None:
-                    power[1 + m, v, ahead] += _power(predicted, grid) / starts
             if grid and power is not None:
-                power[0, v, ahead] += _power(true, grid) / starts
-    return _Sums(terms, pairs, available, power)
+                summed, counted = _over_whole_fields(np.stack([_power(field, grid) for field in (true, *made)]))
+                power[:, v, ahead] += summed
+                power_starts[v, ahead] += counted
+    return _Sums(terms, pairs, available, power, power_starts)
 
 
 def _in_common(true: np.ndarray, made: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -241,9 +253,27 @@ def _listed(part: slice) -> list[int]:
 
 
 def _power(fields: np.ndarray, grid: Rings) -> np.ndarray:
-    """The sum over starts of the spectra of (start, lead, *grid), (lead, wavenumber)."""
-    found = grid.power(fields.reshape(-1, *grid.shape))
-    return found.reshape(*fields.shape[:2], -1).sum(axis=0)
+    """The spectra of (start, lead, *grid), (start, lead, wavenumber)."""
+    return grid.power(fields.reshape(-1, *grid.shape)).reshape(*fields.shape[:2], -1)
+
+
+def _over_whole_fields(spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum spectra (field, start, lead, wavenumber) over the starts at which no field misses a value.
+
+    Returns
+    -------
+    summed : array, shape (field, lead, wavenumber)
+    counted : array, shape (lead,)
+        Number of these starts.
+    """
+    whole = np.isfinite(spectra).all(axis=(0, 3))
+    return np.where(whole[..., None], spectra, 0).sum(axis=1), whole.sum(axis=0)
+
+
+def _mean(power: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Mean spectra (field, variable, lead, wavenumber) of summed ones; NaN where there is no start."""
+    counts = np.broadcast_to(starts[..., None], power.shape)
+    return np.divide(power, counts, out=np.full(power.shape, np.nan), where=counts > 0)
 
 
 def _score(metrics: Sequence[str], terms: np.ndarray) -> np.ndarray:
@@ -252,22 +282,17 @@ def _score(metrics: Sequence[str], terms: np.ndarray) -> np.ndarray:
 
 
 def _intervals(
-    metrics: Sequence[str],
-    terms: np.ndarray,
-    score: np.ndarray,
-    forecast: ForecastFile,
-    bootstrap: Bootstrap,
-    block: int,
-) -> dict[str, np.ndarray]:
-    """Bounds of the scores, the differences from the first forecast, and the bounds of these."""
+    metrics: Sequence[str], terms: np.ndarray, forecast: ForecastFile, bootstrap: Bootstrap
+) -> resampling.Intervals:
+    """Intervals of the scores and of the differences from the first forecast; the starts in order of time."""
     inits = np.broadcast_to(forecast.dataset["init_time"].values, terms.shape[-1])
-    terms = terms[..., np.argsort(inits, kind="stable")]
-    drawn = resampling.draws(terms.shape[-1], count=bootstrap.count, block=block, seed=bootstrap.seed)
-    found = {"score_bounds": np.empty((*score.shape, 2)), "difference_bounds": np.empty((*score.shape, 2))}
-    for k, name in enumerate(metrics):
-        for v in range(terms.shape[3]):
-            sums, weights = terms[:, :, k, v]
-            scores = resampling.resampled(METRICS[name], sums, weights, drawn)
-            found["score_bounds"][:, k, v] = resampling.bounds(scores)
-            found["difference_bounds"][:, k, v] = resampling.bounds(scores - scores[:1])
-    return {**found, "difference": score - score[:1]}
+    order, ordered = np.argsort(inits, kind="stable"), forecast.outer == "init_time"
+    return resampling.intervals(
+        metrics,
+        terms[..., order],
+        overlaps=resampling.overlaps(inits[order], forecast.valid_times[order]) if ordered else np.ones(forecast.leads),
+        count=bootstrap.count,
+        block=bootstrap.block,
+        seed=bootstrap.seed,
+        ordered=ordered,
+    )

@@ -9,12 +9,13 @@ import xarray as xr
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.forecasts import ForecastFile
 from forecast_cli.data.times import duration_unit
-from forecast_cli.evaluation.resampling import LEVEL
+from forecast_cli.evaluation.resampling import FEWEST, LEVEL
 from forecast_cli.evaluation.spectra import Rings
 from forecast_cli.metrics import METRICS
 
 AXES = ("model", "metric", "variable", "lead_time", "region")
 _UNITS = "in the unit of the variable, acc without unit"
+_TOO_FEW = f"the interval is not reliable where there are fewer than {FEWEST}"
 
 
 def dataset_of(
@@ -31,15 +32,17 @@ def dataset_of(
 ) -> xr.Dataset:
     """Scores as a dataset.
 
-    scores: "score" and, where they were resampled, "score_bounds", "difference" and "difference_bounds", each
-    (model, metric, variable, lead, region[, bound]). pairs, available: (model, variable, lead). regions: the first is the
-    whole grid; alone it makes no dimension. said: further attributes.
+    scores: "score" and, where they were resampled, "score_bounds", "difference", "difference_bounds" and the numbers of
+    independent starts, each (model, metric, variable, lead, region[, bound]). pairs, available: (model, variable, lead).
+    regions: the first is the whole grid; alone it makes no dimension. said: further attributes.
     """
     meanings = {
         "score": "score",
         "score_bounds": f"bounds of the {LEVEL:.0%} interval of the score, from resampled starts",
         "difference": f"score minus that of {labels[0]}",
         "difference_bounds": f"bounds of the {LEVEL:.0%} interval of the difference, from the same resampled starts",
+        "independent_starts": "number of independent starts that the score is over",
+        "difference_independent_starts": "number of independent starts that the difference is over",
     }
     found: dict[str, Any] = {
         "pairs": (
@@ -55,7 +58,8 @@ def dataset_of(
     }
     for name, values in scores.items():
         dims = (*AXES, "bound")[: values.ndim]
-        found[name] = xr.Variable(dims, values, {"long_name": meanings[name], "comment": _UNITS})
+        comment = _TOO_FEW if name.endswith("independent_starts") else _UNITS
+        found[name] = xr.Variable(dims, values, {"long_name": meanings[name], "comment": comment})
         if len(regions) == 1:
             found[name] = found[name].isel(region=0)
         if name.startswith("difference"):
@@ -82,18 +86,27 @@ def dataset_of(
     return xr.Dataset(found, coords, attributes | dict(said))
 
 
-def with_spectra(scores: xr.Dataset, power: np.ndarray, grid: Rings) -> xr.Dataset:
-    """The score dataset with the mean spectra, power: (truth and models, variable, lead, wavenumber)."""
+def with_spectra(scores: xr.Dataset, power: np.ndarray, starts: np.ndarray, grid: Rings) -> xr.Dataset:
+    """The score dataset with the mean spectra.
+
+    power: (truth and models, variable, lead, wavenumber). starts: (variable, lead), those that the means are over.
+    """
     how = (
         "along longitude, averaged over latitudes by area"
         if grid.zonal
-        else "averaged over directions; open directions without trend, under a Hann window"
+        else "summed over directions; open directions without trend, under a Hann window"
+    )
+    how += (
+        ". Power times width_of_rings sums to the variance. Starts at which truth and every model have a whole field."
     )
     dims = ("field", "variable", "lead_time", "wavenumber")
     spectrum = xr.Variable(dims, power, {"long_name": "power spectrum, mean over starts", "comment": how})
-    wavenumber = xr.Variable("wavenumber", grid.wavenumbers, {"long_name": "wavenumber", "units": grid.units})
+    name = "zonal wavenumber" if grid.zonal else "wavenumber"
+    attributes = {"long_name": name, "units": grid.units, "width_of_rings": grid.step}
+    wavenumber = xr.Variable("wavenumber", grid.wavenumbers, attributes)
+    counted = xr.Variable(dims[1:3], starts, {"long_name": "starts that the mean spectra are over"})
     fields = ["truth", *scores["model"].values.tolist()]
-    return scores.assign(spectrum=spectrum).assign_coords(wavenumber=wavenumber, field=fields)
+    return scores.assign(spectrum=spectrum, spectrum_starts=counted).assign_coords(wavenumber=wavenumber, field=fields)
 
 
 def note_on_pairs(dataset: xr.Dataset) -> str | None:
@@ -122,12 +135,15 @@ def lead_times(dataset: xr.Dataset) -> tuple[list[float], str]:
 def as_json(dataset: xr.Dataset) -> dict[str, object]:
     """The scores as plain lists by model, metric and variable; a score that does not exist is None.
 
-    "bounds" holds [lower, upper] in the same way, "regions" the same for each region; "notes" is there where models lack pairs.
+    "bounds" holds [lower, upper] in the same way, "regions" the same for each region; "notes" is there where models lack
+    pairs, "bootstrap_notes" where intervals are not reliable.
     """
     leads, units = lead_times(dataset)
     told: dict[str, object] = {"lead_time": leads, "lead_time_units": units}
     if note := note_on_pairs(dataset):
         told["notes"] = [note]
+    if "bootstrap_notes" in dataset.attrs:
+        told["bootstrap_notes"] = dataset.attrs["bootstrap_notes"]
     if "region" not in dataset.dims:
         return told | _listed(dataset)
     named = [str(region) for region in dataset["region"].values]
@@ -144,6 +160,8 @@ def _listed(dataset: xr.Dataset) -> dict[str, Any]:
         "score_bounds": "bounds",
         "difference": "differences",
         "difference_bounds": "difference_bounds",
+        "independent_starts": "independent_starts",
+        "difference_independent_starts": "difference_independent_starts",
     }
     told: dict[str, Any] = {}
     for name, heading in names.items():

@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from forecast_cli.errors import CheckpointError, DataError
 from forecast_cli.evaluation import lead_times
+from forecast_cli.evaluation.resampling import FEWEST
 from forecast_cli.metrics import PURE_NUMBERS
 from forecast_cli.plots.style import COLOURS, MARKERS, PAPER, STROKES, ahead, is_baseline, save, styled, with_unit
 
@@ -74,6 +75,18 @@ def _scores(axis: Axes, scores: xr.Dataset, leads: list[float]) -> None:
         if "score_bounds" in here:
             low, high = here["score_bounds"].transpose("bound", "lead_time").values
             axis.fill_between(leads, low, high, color=colour, alpha=0.15, linewidth=0)
+            _hatch(axis, here, leads, colour)
+
+
+def _hatch(axis: Axes, scores: xr.Dataset, leads: list[float], colour: str) -> None:
+    """Hatch the band of the intervals from each lead time at which they are not reliable to its neighbours."""
+    if "independent_starts" not in scores:
+        return
+    few = scores["independent_starts"].values < FEWEST
+    if few.any():
+        near = np.convolve(few, np.ones(3), "same") > 0
+        low, high = scores["score_bounds"].transpose("bound", "lead_time").values
+        axis.fill_between(leads, low, high, where=near, facecolor="none", edgecolor=colour, hatch="///", linewidth=0)
 
 
 def plot_spectra(dataset: xr.Dataset, path: Path, *, leads: list[int] | None = None, overwrite: bool = False) -> None:
@@ -106,9 +119,8 @@ def plot_spectra(dataset: xr.Dataset, path: Path, *, leads: list[int] | None = N
                     )
                 axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
                 axis.set_ylabel(f"power {ahead(numbers[lead], unit)}")
-        label = with_unit(
-            "zonal wavenumber" if wavenumber.attrs["units"] == "1" else "wavenumber", wavenumber.attrs["units"]
-        )
+        zonal = wavenumber.attrs["units"] == "1"
+        label = with_unit("zonal wavenumber" if zonal else "wavenumber", wavenumber.attrs["units"])
         _finish(figure, axes, variables, label, names)
         save(figure, path, overwrite)
 
