@@ -165,6 +165,7 @@ def _sums(
                 if m < len(forecasts):
                     index = {first.outer: _listed(rows), "lead_time": _listed(ahead)}
                     predicted = forecasts[m].read(name, index)
+                    truth.fills[name].refuse(true[~np.isnan(predicted)])  # what is not forecast is not compared
                 elif (made := baselines[m - len(forecasts)]).repeats:
                     predicted = persistence(made.repeats, truth, name, here, here.valid - here.init[:, None])
                 else:

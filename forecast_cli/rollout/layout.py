@@ -91,7 +91,7 @@ def chunk_steps(fields: Fields, block: int) -> int:
 def _lay_out_variables(file: Writer, saved: SavedModel, fields: Fields, outer: dict[str, int], chunk: int) -> None:
     """Create each variable on (starts, lead_time, grid), and write its climatology beside it."""
     grid = {name: fields.dataset.sizes[name] for name in fields.grid_dims}
-    auxiliary = [name for name in fields.spatial_coordinates() if name not in grid]
+    auxiliary = fields.auxiliary_coordinates()
     climatology = saved.model.climatology.cpu().numpy()
     for channel, name in enumerate(fields.names):
         source = fields.dataset[name]
