@@ -7,6 +7,7 @@ is on disk and was found whole there. A failure leaves neither a final file nor 
 import json
 import math
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -214,13 +215,14 @@ class Writer(ABC):
 
 def _encoded(variable: xr.Variable, name: str) -> xr.Variable:
     """The variable as CF stores it, packed as the source was if that keeps its values."""
-    encoded = xr.conventions.encode_cf_variable(variable, name=name)
-    if variable.dtype.kind != "f" or _keeps(encoded, variable, name):
-        return encoded
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of values that a packing does not keep
+        encoded = xr.conventions.encode_cf_variable(variable, name=name)
+        if variable.dtype.kind != "f" or _keeps(encoded, variable, name):
+            return encoded
     plain = variable.copy(deep=False)
-    plain.encoding = {key: variable.encoding[key] for key in ("coordinates", "bounds") if key in variable.encoding}
-    for key in RANGE_ATTRIBUTES:  # in numbers of the packing
-        plain.attrs.pop(key, None)
+    plain.encoding = {}
+    plain.attrs = {key: value for key, value in variable.attrs.items() if key not in RANGE_ATTRIBUTES}
     return xr.conventions.encode_cf_variable(plain, name=name)
 
 

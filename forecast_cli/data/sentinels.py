@@ -15,7 +15,10 @@ from forecast_cli.data.reading import reading
 from forecast_cli.data.sampling import evenly
 from forecast_cli.errors import DataError
 
-HUGE = (netCDF4.default_fillvals["f4"], *(sign * v for v in (1e20, 1e30, 1e34, 1e35, 1e36, 9.999e20) for sign in (1, -1)))
+HUGE = (
+    netCDF4.default_fillvals["f4"],
+    *(sign * v for v in (1e20, 1e30, 1e34, 1e35, 1e36, 9.999e20) for sign in (1, -1)),
+)
 """Numbers of no field, refused wherever they stand: the default of NetCDF, and customs of models."""
 CUSTOMARY = (
     *(-99.9, -99.99, -999.0, -999.9, -999.99, -9999.0, -9999.9, -9999.99, -99999.0, -999999.0, -9999999.0, -99999999.0),
