@@ -19,15 +19,18 @@ from forecast_cli.data.fields import Fields
 from forecast_cli.data.fingerprint import fingerprints
 from forecast_cli.data.inputs import Inputs, masked, open_inputs
 from forecast_cli.data.loading import batches
+from forecast_cli.data.sampling import evenly
 from forecast_cli.data.statistics import input_statistics, statistics
 from forecast_cli.data.times import show
 from forecast_cli.data.windows import (
     Batch,
     HeldFrames,
+    Part,
     ReadFrames,
     Split,
     Windows,
     blocks,
+    extent,
     held_bytes,
     parse_bytes,
     require_windows,
@@ -246,6 +249,47 @@ def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Pl
         step_bytes=16 * parameters + sum(kept.values()),
     )
     return replace(found, warnings=tuple(_warnings(found, prepared, free_bytes)))
+
+
+EXAMINED_BYTES = 2**29
+"""What a dry run reads at most; of a larger record evenly spaced blocks."""
+
+
+def examine(config: RunConfig, fields: Fields) -> float:
+    """Read the data as training would, and return the share of the frames that was read.
+
+    Raises DataError where training would refuse the data: values that are missing, infinite or undeclared fill values, in the
+    training or validation part, in static fields or in forcing; and variables that are constant, which only a whole
+    training part shows.
+    """
+    prepared = prepare(config, fields, summary_only=True)
+    fields, parts, inputs = prepared.fields, prepared.parts, prepared.inputs
+    pieces = [
+        (sample, block)
+        for part in _read_parts(prepared)
+        for sample in part.samples
+        for block in blocks(part.frames, fields.frame_bytes + inputs.forcing_bytes)
+    ]
+    largest = max(len(block) for _, block in pieces) * (fields.frame_bytes + inputs.forcing_bytes)
+    chosen = list(evenly(pieces, max(2, EXAMINED_BYTES // largest)))
+    for sample, block in chosen:
+        fields.read_checked(sample, block.start, block.stop)
+        if inputs.forcing:
+            inputs.forcing_frames(sample, block.start, block.stop)
+    for sample in sorted({sample for sample, _ in chosen} if inputs.static else ()):
+        inputs.static_fields(sample)
+    if len(chosen) == len(pieces):
+        statistics(fields, parts.training, ReadFrames(fields.read_checked))
+    return sum(len(block) for _, block in chosen) / sum(len(block) for _, block in pieces)
+
+
+def _read_parts(prepared: Prepared) -> list[Part]:
+    """The parts that training reads: where it holds the data in memory, also what lies between training and validation."""
+    fields, data, parts = prepared.fields, prepared.config.data, prepared.parts[:2]
+    if held_bytes(fields.frame_bytes + prepared.inputs.forcing_bytes, parts) <= parse_bytes(data.memory):
+        samples, span = extent(parts)
+        return [Part(range(sample, sample + 1), span) for sample in samples]
+    return [part for part in parts if part]
 
 
 def _warnings(found: Plan, prepared: Prepared, free_bytes: int | None) -> Iterator[str]:

@@ -46,6 +46,7 @@ def info(
             ),
         )
     ]
+    rows.append(("values", "; ".join(_values(v) for v in found["variables"]) + _sampled(found["share_read"])))
     rows += [(role, _axis(axis)) for role, axis in found["dimensions"].items() if axis]
     rows += [
         ("squeezed", ", ".join(found["squeezed"])),
@@ -69,6 +70,17 @@ def _print(told: dict[str, Any], place: str, as_json: bool) -> None:
             shared.say(f"  {name:<11}{text}")
 
 
+def _values(variable: dict[str, Any]) -> str:
+    if variable["mean"] is None:
+        return f"{variable['name']} has none"
+    lowest, mean, highest = (f"{variable[key]:.5g}" for key in ("minimum", "mean", "maximum"))
+    return f"{variable['name']} {lowest} to {highest}, mean {mean}"
+
+
+def _sampled(share: float) -> str:
+    return "" if share == 1 else f" (from a sample: {share:.2g} of the frames)"
+
+
 def _axis(axis: dict[str, Any]) -> str:
     text = f"{axis['size']} along '{axis['name']}'"
     if axis.get("first") is not None:
@@ -80,12 +92,12 @@ def _understood(fields: "Fields") -> dict[str, Any]:
     """The facts that `info` prints, as plain data."""
     import numpy as np
 
-    from forecast_cli.data.fields import missing_shares
     from forecast_cli.data.roles import coordinate_of
+    from forecast_cli.data.summaries import summarize
     from forecast_cli.data.times import show
 
     domain, roles, times = fields.domain, fields.roles, fields.times
-    shares = missing_shares(fields)
+    summaries, share = summarize(fields)
     dimensions: dict[str, Any] = {
         "sample": {"name": roles.sample, "size": fields.samples} if roles.sample else None,
         "time": {
@@ -117,10 +129,14 @@ def _understood(fields: "Fields") -> dict[str, Any]:
                 "units": v.units,
                 "long_name": v.long_name,
                 "standard_name": v.standard_name,
-                "missing": share,
+                "missing": summary.missing_share,
+                "minimum": summary.minimum if summary.count else None,
+                "mean": summary.mean if summary.count else None,
+                "maximum": summary.maximum if summary.count else None,
             }
-            for v, share in zip(domain.variables, shares, strict=True)
+            for v, summary in zip(domain.variables, summaries, strict=True)
         ],
+        "share_read": share,
         "dimensions": dimensions,
         "squeezed": list(fields.squeezed),
         "time_step": str(times.step),

@@ -240,11 +240,12 @@ def _print_plan(config: "RunConfig", fields: "Fields", device: "torch.device", a
     from forecast_cli.config import config_toml
     from forecast_cli.data.windows import parse_bytes
     from forecast_cli.devices import free_bytes
-    from forecast_cli.planning import plan
+    from forecast_cli.planning import examine, plan
 
     found = plan(config, fields, free_bytes(device))
     if as_json:
-        shared.print_json(asdict(found) | {"config": config.model_dump(mode="json")})
+        share = examine(config, fields)
+        shared.print_json(asdict(found) | {"share_examined": share, "config": config.model_dump(mode="json")})
         return
     held = (
         "held in memory"
@@ -261,6 +262,9 @@ def _print_plan(config: "RunConfig", fields: "Fields", device: "torch.device", a
     shared.say(f"memory      about {shared.size(found.step_bytes)} for a step, beside the data")
     for warning in found.warnings:
         shared.say(f"warning: {warning}")
+    share = examine(config, fields)
+    frames = "all frames" if share == 1 else f"{share:.2g} of the frames, evenly spaced,"
+    shared.say(f"examined    {frames} of the training and validation parts: training accepts what was read")
 
 
 class _Reporter:

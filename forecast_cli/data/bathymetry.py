@@ -50,6 +50,7 @@ def read_bathymetry(
             f"{place}: '{fields.names[0]}' is in '{unit}', and a sea bed is in m. Choose another variable, or convert it."
         )
     values = fields.read(0, 0, 1)[0, 0].astype(float)
+    fields.fills[fields.names[0]].refuse(values)
     sign, why = _sign(fields, values, place)
     y, x = fields.domain.y, fields.domain.x
     for axis in (y, x):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -16,6 +15,7 @@ from forecast_cli.data.grid import axis_of, kind_of, require_places, without_rep
 from forecast_cli.data.joining import bounds_of, gather, in_order, place_of
 from forecast_cli.data.reading import reading
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles
+from forecast_cli.data.sentinels import UndeclaredFill
 from forecast_cli.data.times import TimeAxis, time_axis, without_times
 from forecast_cli.domain import Domain, Variable
 from forecast_cli.errors import DataError
@@ -88,6 +88,11 @@ class Fields:
         """Positions of the cells, and the level, height or member, for comparison with other fields."""
         return coordinates_of(self.dataset, self.roles)
 
+    @cached_property
+    def fills(self) -> dict[str, UndeclaredFill]:
+        """What refuses fill values that the file does not declare, of each variable."""
+        return {name: UndeclaredFill(self.dataset[name], self.source) for name in self.names}
+
     def read(self, sample: int, start: int, stop: int) -> np.ndarray:
         """Frames start..stop-1 of one sample as float32 (time, channel, height, width), missing values as NaN."""
         index: dict[str, slice | int] = {self.roles.time: slice(start, stop)}
@@ -106,7 +111,8 @@ class Fields:
     def read_checked(self, sample: int, start: int, stop: int) -> np.ndarray:
         """Like `read`, but DataError where a value is infinite, or missing although nothing may be masked."""
         frames = self.read(sample, start, stop)
-        refuse_fill_values(frames, self.names, self.source)
+        for channel, name in enumerate(self.names):
+            self.fills[name].refuse(frames[:, channel])
         wrong = np.isinf(frames) if self.masked else ~np.isfinite(frames)
         if wrong.any():
             time, channel, row, column = (int(i) for i in np.argwhere(wrong)[0])
@@ -129,6 +135,22 @@ class Fields:
             if edges and edges in self.dataset.coords:
                 found[edges] = self.dataset[edges].variable
         return found
+
+    def auxiliary_coordinates(self) -> list[str]:
+        """Names of the coordinates on the grid that CF lists in `coordinates`: no dimensions, and none that other attributes name."""
+        coordinates = self.spatial_coordinates()
+        named = {name for variable in self.dataset.variables.values() for name in _named_elsewhere(variable)}
+        return [name for name in coordinates if name not in named and name not in self.grid_dims]
+
+
+_NAMING = ("bounds", "climatology", "grid_mapping", "cell_measures", "ancillary_variables", "formula_terms")
+
+
+def _named_elsewhere(variable: xr.Variable) -> set[str]:
+    """The names of variables in attributes of CF other than `coordinates`."""
+    attributes = {**variable.encoding, **variable.attrs}
+    words = {word for key in _NAMING for word in str(attributes.get(key, "")).split()}
+    return {word.rstrip(":") for word in words}
 
 
 def open_fields(
@@ -231,35 +253,3 @@ def _fields(
 def _described(name: str, variable: xr.DataArray) -> Variable:
     said = {key: str(variable.attrs.get(key, "")) for key in ("units", "long_name", "standard_name")}
     return Variable(name, **said)
-
-
-def missing_shares(fields: Fields) -> list[float]:
-    """The share of missing or infinite values of each variable, read in blocks."""
-    block = max(1, 2**26 // fields.frame_bytes)
-    missing = np.zeros(len(fields.names))
-    for sample in range(fields.samples):
-        for start in range(0, fields.frames, block):
-            frames = fields.read(sample, start, min(start + block, fields.frames))
-            refuse_fill_values(frames, fields.names, fields.source)
-            missing += (~np.isfinite(frames)).sum(axis=(0, 2, 3))
-    cells = fields.samples * fields.frames * fields.domain.shape[1] * fields.domain.shape[2]
-    return (missing / cells).tolist()
-
-
-_FILL_VALUES = np.array([netCDF4.default_fillvals["f4"], 1e20, 1e30, 1e36, 9.999e20], np.float32)
-"""What programs write where there is no value: the default of NetCDF, and customs of models."""
-
-
-def refuse_fill_values(frames: np.ndarray, names: Sequence[str], source: str) -> None:
-    """DataError where frames (time, channel, ...) hold a customary fill value: read as a number it would ruin every mean."""
-    largest = np.fmax.reduce(np.abs(frames), axis=None, initial=0)
-    if largest < 1e19:
-        return
-    wrong = np.isin(frames, _FILL_VALUES.astype(frames.dtype))
-    if wrong.any():
-        channel = int(np.argwhere(wrong)[0][1])
-        value = frames[:, channel][wrong[:, channel]][0]
-        raise DataError(
-            f"{source}: '{names[channel]}' holds {value:g}, a fill value that the file does not declare. "
-            f"Declare it: ncatted -a _FillValue,{names[channel]},o,f,{value:.9g} FILE; then see --nan mask."
-        )

@@ -3,7 +3,7 @@
 import glob
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ import xarray as xr
 
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
+from forecast_cli.data.missing import Number, range_problems, unwritten_values, with_missing_marked
 from forecast_cli.data.reading import reading, refuse_odd_floats
 from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
@@ -60,7 +61,8 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
     """
     path, group = split_place(place)
     if path.is_dir():
-        return Opened(_zarr(path, time_as_steps))
+        dataset = _zarr(path, time_as_steps)
+        return Opened(dataset, notes=range_problems(dataset))
     try:
         with path.open("rb") as file:
             signature = file.read(10)
@@ -92,7 +94,7 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
                 dataset, notes = _decoded(path, group, time_as_steps), (f"fields found in group /{group}",)
     if not dataset.data_vars:
         raise DataError(f"{place}: no fields here.{_elsewhere(path) if hdf5 else ''}")
-    return Opened(dataset, names, notes)
+    return Opened(dataset, names, notes + range_problems(dataset))
 
 
 def _zarr(path: Path, time_as_steps: bool) -> xr.Dataset:
@@ -101,18 +103,24 @@ def _zarr(path: Path, time_as_steps: bool) -> xr.Dataset:
         raise DataError(f"{path}: a folder, and no Zarr store. Give the files in it, for example as '{path}/*.nc'.")
     if find_spec("zarr") is None:
         raise DataError(f"{path}: reading Zarr needs a package more: pip install 'forecast_cli[zarr]'.")
+    with reading(f"{path}: not a readable Zarr store"):
+        return _with_times(path, partial(_decoded_store, path), time_as_steps)
+
+
+def _decoded_store(path: Path, **options: Any) -> xr.Dataset:
     from forecast_cli.data.chunks import open_store  # needs what comes with zarr
 
-    with reading(f"{path}: not a readable Zarr store"):
-        return _with_times(path, partial(open_store, path), time_as_steps)
+    return xr.decode_cf(with_missing_marked(open_store(path, decode_cf=False), {}), **options)
 
 
 def _decoded(path: Path, group: str, time_as_steps: bool) -> xr.Dataset:
-    return _with_times(
-        path,
-        lambda **options: xr.open_dataset(path, engine="netcdf4", group=group or None, cache=False, **options),
-        time_as_steps,
-    )
+    unwritten = unwritten_values(path, group)
+    return _with_times(path, partial(_decoded_file, path, group, unwritten), time_as_steps)
+
+
+def _decoded_file(path: Path, group: str, unwritten: Mapping[str, Number], **options: Any) -> xr.Dataset:
+    stored = xr.open_dataset(path, engine="netcdf4", group=group or None, cache=False, decode_cf=False)
+    return xr.decode_cf(with_missing_marked(stored, unwritten), **options)
 
 
 def _with_times(path: Path, opener: Callable[..., xr.Dataset], time_as_steps: bool) -> xr.Dataset:

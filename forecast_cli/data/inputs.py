@@ -21,6 +21,7 @@ from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.grid import is_latitude, is_longitude
 from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import Roles, coordinate_of, nearest, role_of
+from forecast_cli.data.sentinels import UndeclaredFill
 from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
 from forecast_cli.data.units import same_time_unit
 from forecast_cli.errors import ConfigError, DataError
@@ -178,12 +179,13 @@ def _static_source(reference: str, fields: Fields) -> Callable[[int], np.ndarray
         if variable.sizes["time"] > 1:
             raise DataError(f"{source}: '{variable.name}' changes in time. Give it as --forcing.")
         variable = variable.isel(time=0)
-    return partial(_static_field, variable, source, fields.domain.shape[1:])
+    return partial(_static_field, UndeclaredFill(variable, source), fields.domain.shape[1:])
 
 
-def _static_field(variable: xr.DataArray, source: str, shape: tuple[int, int], sample: int) -> np.ndarray:
+def _static_field(checked: UndeclaredFill, shape: tuple[int, int], sample: int) -> np.ndarray:
+    variable = checked.variable
     chosen = variable.isel(sample=sample) if "sample" in variable.dims else variable
-    return _complete(np.broadcast_to(chosen.values.reshape(_grid_shape(chosen, shape)), shape), variable, source)
+    return _complete(np.broadcast_to(chosen.values.reshape(_grid_shape(chosen, shape)), shape), checked)
 
 
 def _forcing_source(reference: str, fields: Fields) -> Callable[[int, range], np.ndarray]:
@@ -199,12 +201,12 @@ def _forcing_source(reference: str, fields: Fields) -> Callable[[int, range], np
                 f"{source}: the times of '{variable.name}' are in '{actual}', but '{expected}' in {fields.source}. "
                 "Convert them to one unit."
             )
-    return partial(_forcing_frames, variable, source, own or without_times("time", variable.sizes["time"]), fields)
+    own = own or without_times("time", variable.sizes["time"])
+    return partial(_forcing_frames, UndeclaredFill(variable, source), own, fields)
 
 
-def _forcing_frames(
-    variable: xr.DataArray, source: str, own: TimeAxis, fields: Fields, sample: int, frames: range
-) -> np.ndarray:
+def _forcing_frames(checked: UndeclaredFill, own: TimeAxis, fields: Fields, sample: int, frames: range) -> np.ndarray:
+    variable, source = checked.variable, checked.source
     wanted = fields.times.at(frames)
     positions = own.find(wanted)
     if (positions < 0).any():
@@ -215,7 +217,7 @@ def _forcing_frames(
         )
     chosen = variable.isel(sample=sample) if "sample" in variable.dims else variable
     values = chosen.isel(time=positions).values
-    return _complete(values.reshape(len(frames), *_grid_shape(chosen, fields.domain.shape[1:])), variable, source)
+    return _complete(values.reshape(len(frames), *_grid_shape(chosen, fields.domain.shape[1:])), checked)
 
 
 def _grid_shape(variable: xr.DataArray, shape: tuple[int, int]) -> tuple[int, int]:
@@ -223,10 +225,11 @@ def _grid_shape(variable: xr.DataArray, shape: tuple[int, int]) -> tuple[int, in
     return (shape[0] if "y" in variable.dims else 1), (shape[1] if "x" in variable.dims else 1)
 
 
-def _complete(values: np.ndarray, variable: xr.DataArray, source: str) -> np.ndarray:
+def _complete(values: np.ndarray, checked: UndeclaredFill) -> np.ndarray:
+    checked.refuse(values)
     if not np.isfinite(values).all():
         raise DataError(
-            f"{source}: '{variable.name}' is missing or infinite somewhere. Inputs must be complete: fill it first."
+            f"{checked.source}: '{checked.variable.name}' is missing or infinite somewhere. Inputs must be complete: fill it first."
         )
     return values
 
@@ -359,6 +362,8 @@ def mask_of(reference: str, fields: Fields, option: str) -> np.ndarray:
     if set(variable.dims) - {"y", "x"}:
         raise DataError(f"{source}: '{variable.name}' is no map: a mask has the dimensions y and x.")
     values = variable.values
+    if not equals:
+        UndeclaredFill(variable, source).refuse(values)
     try:
         used = values == float(value) if equals else (values != 0) & np.isfinite(values)
     except ValueError as error:

@@ -7,6 +7,7 @@ is on disk and was found whole there. A failure leaves neither a final file nor 
 import json
 import math
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -22,6 +23,7 @@ import xarray as xr
 
 from forecast_cli import __version__
 from forecast_cli.data.atomic import remove_stale, settle, sync_file, take_name, temporary, write_atomically, writing
+from forecast_cli.data.missing import RANGE_ATTRIBUTES
 from forecast_cli.data.naming import translated
 from forecast_cli.errors import OutputError
 
@@ -107,7 +109,7 @@ class Writer(ABC):
 
     def coordinate(self, name: str, variable: xr.Variable) -> None:
         """Write a coordinate as xarray holds it (datetimes and cftime included), creating its dimensions."""
-        encoded = xr.conventions.encode_cf_variable(variable, name=name)
+        encoded = _encoded(variable, name)
         attributes = self._described(encoded.attrs)
         fill_value = attributes.pop("_FillValue", None)
         values = np.asarray(encoded.values)
@@ -211,6 +213,26 @@ class Writer(ABC):
         """Remove the partial file if there still is one."""
 
 
+def _encoded(variable: xr.Variable, name: str) -> xr.Variable:
+    """The variable as CF stores it, packed as the source was if that keeps its values."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of values that a packing does not keep
+        encoded = xr.conventions.encode_cf_variable(variable, name=name)
+        if variable.dtype.kind != "f" or _keeps(encoded, variable, name):
+            return encoded
+    plain = variable.copy(deep=False)
+    plain.encoding = {}
+    plain.attrs = {key: value for key, value in variable.attrs.items() if key not in RANGE_ATTRIBUTES}
+    return xr.conventions.encode_cf_variable(plain, name=name)
+
+
+def _keeps(encoded: xr.Variable, variable: xr.Variable, name: str) -> bool:
+    """Check whether an encoded variable decodes to its values, to a hundredth of a step of its packing."""
+    step = abs(float(encoded.attrs.get("scale_factor", 0)))
+    read = xr.conventions.decode_cf_variable(name, encoded, decode_times=False)
+    return np.allclose(read.values, variable.values, rtol=1e-6, atol=step / 100, equal_nan=True)
+
+
 class NetCDFWriter(Writer):
     """Writes NetCDF-4, fields compressed."""
 
@@ -229,6 +251,7 @@ class NetCDFWriter(Writer):
         datatype = str if values.dtype == object else values.dtype
         target = self._file.createVariable(name, datatype, tuple(sizes), fill_value=fill_value)
         target.setncatts(dict(attributes))
+        target.set_auto_maskandscale(False)  # the values are packed
         target[...] = values
 
     def _create(

@@ -112,6 +112,8 @@ class TimeAxis:
                 "lead_time", counts, {"long_name": f"steps of {self.step} since the forecast's start", "units": "1"}
             )
         units = self.attributes.get("units", "1")
+        if units == "1":  # no period of time
+            del attributes["standard_name"]
         return xr.Variable("lead_time", counts * self.step.amount, attributes | {"units": units})
 
     def variable(self, dimensions: str | tuple[str, ...], values: np.ndarray) -> xr.Variable:

@@ -198,6 +198,7 @@ def _sums(
                 for b in baselines
             ]
             verified, pairs_of_each = _in_common(true, made)
+            truth.fills[name].refuse(verified[~np.isnan(verified)])  # what is not forecast is not compared
             available[:, v, ahead] += pairs_of_each
             pairs[v, ahead, rows] = (~np.isnan(verified)).reshape(shape).sum(axis=-1).T
             for m, predicted in enumerate(made):

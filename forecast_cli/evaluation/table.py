@@ -77,6 +77,7 @@ def dataset_of(
     if "score_bounds" in scores:
         coords["bound"] = ["lower", "upper"]
     attributes = {
+        "title": f"Scores of {', '.join(labels)}",
         "forecast_kind": "scores",
         "averaging": "; ".join(f"{name}: {METRICS[name].meaning}" for name in metrics),
         "weights": "cell area" if truth.domain.grid == "latitude-longitude" else "equal",

@@ -78,6 +78,7 @@ def soundings_of(path: str, observed: Observed) -> tuple[Soundings, Told]:
                 f"--soundings {path}: expected one variable on the grid of the waves, missing where nobody sounded."
             )
         values = fields.read(0, 0, 1)[0, 0].astype(float)
+        fields.fills[fields.names[0]].refuse(values)
         rows, places = np.argwhere(np.isfinite(values)).T
         depth = values[rows, places]
         deviation = ACCURACY * np.abs(depth)

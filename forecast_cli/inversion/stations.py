@@ -69,7 +69,7 @@ def at_stations(dataset: xr.Dataset, named: Mapping[str, str], source: Source, p
                 f"{place}: '{named[ours]}' is not at the stations of '{named['eta']}'. Leave it out with --variable."
             )
         series = np.asarray(dataset[named[ours]].transpose(time, dimension).values, float)
-        require_numbers(series, named[ours], place)
+        require_numbers(series, dataset[named[ours]], place)
         spread[channel] = np.nanstd(series) if np.isfinite(series).any() else 0.0
         for row, column in inside:
             here = [number for number, other in enumerate(cells) if other == (row, column)]

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from forecast_cli.data.fields import Fields, refuse_fill_values
+from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.reading import reading
 from forecast_cli.data.roles import nearest
+from forecast_cli.data.sentinels import UndeclaredFill
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.observed import CHANNELS
 
@@ -84,15 +85,17 @@ def values_of(fields: Fields) -> np.ndarray:
     name = fields.names[0]
     with reading(f"{fields.source}: '{name}' cannot be read", "Copy or download the file again."):
         values = np.asarray(fields.dataset[name].values, float)
-    require_numbers(values, name, fields.source)
+    require_numbers(values, fields.dataset[name], fields.source)
     return values.reshape(fields.samples, fields.frames, *fields.domain.shape[1:])
 
 
-def require_numbers(values: np.ndarray, name: str, source: str) -> None:
-    """DataError for infinite values and for fill values that the file does not declare."""
+def require_numbers(values: np.ndarray, variable: xr.DataArray, source: str) -> None:
+    """DataError for infinite values of a variable and for fill values that the file does not declare."""
     if np.isinf(values).any():
-        raise DataError(f"{source}: '{name}' is infinite somewhere. Mark what was not observed as missing (NaN).")
-    refuse_fill_values(values.reshape(-1, 1), [name], source)
+        raise DataError(
+            f"{source}: '{variable.name}' is infinite somewhere. Mark what was not observed as missing (NaN)."
+        )
+    UndeclaredFill(variable, source).refuse(values)
 
 
 def require_units(files: Sequence[str], named: Mapping[str, str]) -> None:

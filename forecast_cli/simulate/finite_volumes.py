@@ -239,7 +239,8 @@ def _lay_out(file: Writer, plan: Plan, prepared: Prepared) -> None:
     grid, count = equation.grid, prepared.count + 1
     file.attributes(_attributes(plan, prepared))
     times = prepared.interval * np.arange(count)
-    time = {"axis": "T", "long_name": "time", "units": problem.time_units}
+    # Without a date to count from it is no time coordinate of CF: no axis T.
+    time = {"long_name": "time since the initial state", "units": problem.time_units}
     file.coordinate("time", xr.Variable("time", times, time))
     for axis, places in zip(grid.axes, grid.centres(), strict=True):
         said = {"axis": axis.name.upper(), "long_name": f"{axis.name} of the cell's centre", "units": axis.units}

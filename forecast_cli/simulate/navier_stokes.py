@@ -84,7 +84,8 @@ def simulate_navier_stokes(
         # Means over blocks of grid points sit at the middle of their points.
         centres = (np.arange(cells) * plan.coarsen + (plan.coarsen - 1) / 2) / plan.grid
         times = interval * np.arange(1, plan.frames + 1)
-        file.coordinate("time", xr.Variable("time", times, {"axis": "T", "long_name": "time", "units": "1"}))
+        time = {"long_name": "time since the initial state", "units": "1"}
+        file.coordinate("time", xr.Variable("time", times, time))
         file.coordinate("y", xr.Variable("y", centres, {"axis": "Y", "long_name": "second coordinate", "units": "1"}))
         file.coordinate("x", xr.Variable("x", centres, {"axis": "X", "long_name": "first coordinate", "units": "1"}))
         file.field(

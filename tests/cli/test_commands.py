@@ -368,10 +368,13 @@ def test_info_tells_what_was_understood(forecast, series):
         "grid",
         "boundary",
         "bytes",
+        "share_read",
     }
-    assert told["variables"] == [
-        {"name": "t2m", "units": "K", "long_name": "temperature", "standard_name": "", "missing": 0.0}
-    ]
+    values = xr.open_dataset(series)["t2m"].values.astype(float)
+    (variable,) = told["variables"]
+    numbers = [variable.pop(key) for key in ("minimum", "mean", "maximum")]
+    np.testing.assert_allclose(numbers, [values.min(), values.mean(), values.max()], rtol=1e-12)
+    assert variable == {"name": "t2m", "units": "K", "long_name": "temperature", "standard_name": "", "missing": 0.0}
     assert told["dimensions"]["time"] == {
         "name": "time",
         "size": 60,
@@ -489,3 +492,56 @@ def test_options_that_the_model_does_not_look_at_are_told(model, said, unseen, s
     assert result.exit_code == 0, result.output
     expected = [f"note: {model} does not look at {unseen}."] if unseen else []
     assert [line for line in result.stderr.splitlines() if "does not look at" in line] == expected
+
+
+def _spoilt(series, path, place, value):
+    with xr.open_dataset(series) as dataset:
+        spoilt = dataset.load()
+    spoilt["t2m"][place] = value
+    spoilt["map"] = spoilt["t2m"][0] * 0
+    spoilt.to_netcdf(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ((0, 0, 0), np.nan, "'t2m' is missing or infinite at frame 0"),  # training: 42 of 60 frames
+        ((41, 5, 7), np.inf, "'t2m' is missing or infinite at frame 41"),
+        ((50, 1, 2), np.nan, "'t2m' is missing or infinite at frame 50"),  # validation: 9 frames
+        (slice(0, 42), 281.0, "'t2m' is constant (281) over the training part"),
+    ],
+)
+def test_a_dry_run_refuses_data_as_training_does(forecast, series, tmp_path, place, value, said):
+    spoilt = _spoilt(series, tmp_path / "spoilt.nc", place, value)
+    command = ("train", spoilt, "-o", tmp_path / "run", *TINY, "--variable", "t2m")
+    for result in (forecast(*command), forecast(*command, "--dry-run"), forecast(*command, "--dry-run", "--json")):
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert said in result.stderr
+
+
+def test_a_dry_run_accepts_what_training_accepts(forecast, series, tmp_path):
+    spoilt = _spoilt(series, tmp_path / "spoilt.nc", 55, np.nan)  # the test part is not read
+    command = ("train", spoilt, "-o", tmp_path / "run", *TINY, "--variable", "t2m")
+    assert "examined    all frames of the training and validation parts" in done(forecast(*command, "--dry-run")).stderr
+    done(forecast(*command))
+
+
+@pytest.mark.parametrize("kind", ["--static", "--forcing"])
+def test_a_dry_run_refuses_inputs_as_training_does(forecast, series, tmp_path, kind):
+    spoilt = _spoilt(series, tmp_path / "spoilt.nc", (50 if kind == "--forcing" else 0, 0, 0), np.nan)
+    name = "t2m" if kind == "--forcing" else "map"
+    command = ("train", series, "-o", tmp_path / "run", *TINY, kind, f"{spoilt}:{name}")
+    for result in (forecast(*command), forecast(*command, "--dry-run")):
+        assert result.exit_code == 3
+        assert f"'{name}' is missing or infinite somewhere" in result.stderr
+
+
+def test_a_dry_run_reads_a_share_of_a_large_record_and_says_so(forecast, series, tmp_path, monkeypatch):
+    frame = open_fields([str(series)]).frame_bytes
+    monkeypatch.setattr("forecast_cli.data.windows.BLOCK_BYTES", 3 * frame)
+    monkeypatch.setattr("forecast_cli.planning.EXAMINED_BYTES", 9 * frame)
+    command = ("train", series, "-o", tmp_path / "run", *TINY, "--dry-run")
+    # 17 blocks of 3 frames, of which 3 are read.
+    assert "examined    0.18 of the frames, evenly spaced," in done(forecast(*command)).stderr
+    assert json.loads(done(forecast(*command, "--json")).stdout)["share_examined"] == pytest.approx(3 / 17)

@@ -364,7 +364,7 @@ def test_a_start_needs_its_context(forecast, series, series_run, tmp_path):
 
 
 def test_a_bug_is_not_hidden(forecast, series, monkeypatch):
-    monkeypatch.setattr("forecast_cli.data.fields.missing_shares", lambda _: 1 / 0)
+    monkeypatch.setattr("forecast_cli.data.summaries.summarize", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         forecast("info", series)
 

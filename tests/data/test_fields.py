@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from files import travelling_wave, write_series, write_trajectories
 
-from forecast_cli.data.fields import missing_shares, open_fields
+from forecast_cli.data.fields import open_fields
 from forecast_cli.data.files import expand
 from forecast_cli.data.roles import Roles
 from forecast_cli.domain import Axis, TimeStep, Variable
@@ -424,7 +424,6 @@ def test_a_gap_is_named_with_its_place(tmp_path, value):
     with pytest.raises(DataError, match=r"u\.nc: 'u' is missing or infinite at sample 1, frame 6, row 2, column 3"):
         fields.read_checked(1, 4, 10)
     np.testing.assert_array_equal(fields.read_checked(1, 7, 10), WAVE[7:10, None])
-    assert missing_shares(fields) == [1 / values.size]
 
 
 def test_real_files_are_understood(shared_data):

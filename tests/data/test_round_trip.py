@@ -206,3 +206,95 @@ def test_a_folder_that_is_no_store_is_not_replaced(tmp_path):
     with pytest.raises(OutputError, match="is a folder"):
         write_dataset(everything("standard"), tmp_path / "data.zarr", overwrite=True)
     assert (tmp_path / "data.zarr" / "kept").exists()
+
+
+def packed_coordinates(path: Path) -> Path:
+    """A series on the fixed grid of a geostationary satellite: its coordinates are packed into 16 bits."""
+    with xr.open_dataset(write_series(path.with_name("s.nc"))) as series:
+        values = series["t2m"].values
+    with netCDF4.Dataset(path, "w") as file:
+        for name, size in zip(("time", "y", "x"), values.shape, strict=True):
+            file.createDimension(name, size)
+        time = file.createVariable("time", "f8", ("time",))
+        time[:], time.units = 300 * np.arange(len(values)), "seconds since 2020-01-01"
+        for name, scale, offset in (("y", -5.6e-5, 0.128212), ("x", 5.6e-5, -0.101332)):
+            axis = file.createVariable(name, "i2", (name,))
+            axis.set_auto_maskandscale(False)
+            axis[:] = np.arange(axis.size)
+            axis.setncatts({"scale_factor": np.float32(scale), "add_offset": np.float32(offset), "units": "rad"})
+        file.createVariable("t2m", "f4", ("time", "y", "x"))[:] = values
+    return path
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_packed_coordinates_are_packed_once(forecast, tmp_path, name):
+    data, run, out = packed_coordinates(tmp_path / "d.nc"), tmp_path / "run", tmp_path / name
+    assert forecast("train", data, "-o", run, *TINY).exit_code == 0
+    assert forecast("rollout", run, "--data", data, "-o", out, "--steps", 2).exit_code == 0
+    with xr.open_dataset(data) as source:
+        for axis in ("y", "x"):
+            stored = opened(out, mask_and_scale=False)[axis]
+            assert (stored.values.tolist(), stored.dtype) == (list(range(source[axis].size)), np.int16)
+            np.testing.assert_allclose(opened(out)[axis], source[axis], rtol=1e-6)
+    assert forecast("evaluate", out, "--truth", data).exit_code == 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    ("values", "encoding"),
+    [
+        ([-10.0, 0.0, 10.0], {"dtype": "uint16", "scale_factor": 0.01, "add_offset": 0.0}),
+        ([0.0, 0.005, 0.01], {"dtype": "int16", "scale_factor": 0.01, "add_offset": 0.0}),
+        ([np.nan, 0.0, 0.01], {"dtype": "int16", "scale_factor": 0.01, "add_offset": 0.0}),
+        ([0.0, 0.5, 1.0], {"dtype": "int32"}),
+    ],
+    ids=["negative", "between the steps", "missing", "halves"],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_coordinate_that_its_packing_cannot_hold_is_written_unpacked(tmp_path, name, values, encoding):
+    coordinate = xr.Variable("x", values, {"units": "m", "valid_range": np.array([0, 9], "i2")}, encoding)
+    with open_writer(tmp_path / name) as file:
+        file.coordinate("x", coordinate)
+    written = opened(tmp_path / name)["x"]
+    np.testing.assert_array_equal(written, values)
+    assert "valid_range" not in written.attrs
+
+
+def test_bounds_and_areas_stay_out_of_the_list_of_coordinates(forecast, tmp_path):
+    data, run, out = tmp_path / "d.nc", tmp_path / "run", tmp_path / "fc.nc"
+    with xr.open_dataset(write_series(tmp_path / "s.nc")) as series:
+        dataset = series.load()
+    for axis in ("lat", "lon"):
+        dataset[axis].attrs["bounds"] = f"{axis}_bnds"
+        dataset[f"{axis}_bnds"] = ((axis, "bnds"), np.stack([dataset[axis] - 1, dataset[axis] + 1], axis=1))
+    dataset["area"] = (("lat", "lon"), np.ones((6, 8)), {"units": "m2"})
+    dataset["t2m"].attrs["cell_measures"] = "area: area"
+    dataset.assign_coords(height=2.0).to_netcdf(data)
+    assert forecast("train", data, "-o", run, *TINY).exit_code == 0
+    assert forecast("rollout", run, "--data", data, "-o", out, "--steps", 2).exit_code == 0
+    with netCDF4.Dataset(out) as file:
+        assert file["t2m"].coordinates == "valid_time height"
+        assert (file["lat"].bounds, file["lat_bnds"].dimensions) == ("lat_bnds", ("lat", "bnds"))
+        assert file["lat_bnds"].ncattrs() == []
+
+
+def test_coordinates_and_fields_without_a_name_get_one(forecast, tmp_path):
+    data, run, out = tmp_path / "d.nc", tmp_path / "run", tmp_path / "fc.nc"
+    with xr.open_dataset(write_series(tmp_path / "s.nc")) as series:
+        dataset = series.load()
+    for name in ("t2m", "lat", "lon"):
+        dataset[name].attrs = {"units": dataset[name].attrs["units"]}
+    dataset.to_netcdf(data)
+    assert forecast("train", data, "-o", run, *TINY).exit_code == 0
+    assert forecast("rollout", run, "--data", data, "-o", out, "--steps", 2).exit_code == 0
+    with netCDF4.Dataset(out) as file:
+        assert (file["lat"].standard_name, file["lon"].standard_name) == ("latitude", "longitude")
+        assert file["t2m"].long_name == "t2m"
+
+
+def test_plain_times_have_no_standard_name_of_dates(trajectories, trajectory_run, forecast, tmp_path):
+    out = tmp_path / "fc.nc"
+    assert forecast("rollout", trajectory_run, "--data", trajectories, "-o", out).exit_code == 0
+    with netCDF4.Dataset(out) as file:
+        for name in ("init_time", "valid_time"):
+            assert "standard_name" not in file[name].ncattrs()
