@@ -4,8 +4,8 @@ Nothing heavy is imported before a command runs, so that `forecast --help` answe
 """
 
 import inspect
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from forecast_cli import __version__
 from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, talk, train
+from forecast_cli.cli.streams import prepare_streams
 from forecast_cli.errors import ForecastError, Stopped
 from forecast_cli.signals import stoppable
 
@@ -42,24 +43,35 @@ def _printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turns what went wrong inside into one line on stderr and a documented exit code."""
+    try:
+        yield
+    except ForecastError as error:
+        if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
+            talk.complain(_printable(str(error)))
+        raise typer.Exit(error.exit_code) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        talk.complain(f"out of memory. {LESS_MEMORY}")
+        raise typer.Exit(OUT_OF_MEMORY) from error
+    except KeyboardInterrupt as error:
+        talk.complain("interrupted; nothing was written under a final name.")
+        raise typer.Exit(130) from error
+
+
 class _Commands(TyperGroup):
-    """Turns what went wrong into one line on stderr and a documented exit code."""
+    """Reports failures, of its own options (`--help`, `--version`) too."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _reported():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _reported():
             return super().invoke(ctx)
-        except ForecastError as error:
-            if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
-                talk.complain(_printable(str(error)))
-            raise typer.Exit(error.exit_code) from error
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            talk.complain(f"out of memory. {LESS_MEMORY}")
-            raise typer.Exit(OUT_OF_MEMORY) from error
-        except KeyboardInterrupt as error:
-            talk.complain("interrupted; nothing was written under a final name.")
-            raise typer.Exit(130) from error
 
 
 class _App(typer.Typer):
@@ -123,8 +135,5 @@ app.add_typer(simulations, name="simulate")
 
 def main() -> None:
     """The console script."""
-    # Some terminals and batch systems still speak ASCII; a sign they lack must not end a job.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     app(prog_name="forecast")
