@@ -4,6 +4,7 @@ Nothing heavy is imported before a command runs, so that `forecast --help` answe
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from typer.core import TyperGroup
 from forecast_cli import __version__
 from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, talk, train
 from forecast_cli.cli.streams import prepare_streams
-from forecast_cli.errors import ForecastError, Stopped
+from forecast_cli.errors import ForecastError, Stopped, broken_library, first_line
 from forecast_cli.signals import stoppable
 
 __all__ = ["app", "main"]
@@ -27,6 +28,15 @@ EPILOG = (
 
 OUT_OF_MEMORY = 8
 LESS_MEMORY = "Lower --batch-size, --hidden or data.memory; `forecast train --dry-run` tells what a step needs."
+
+
+BROKEN_INSTALLATION = 2
+
+
+def _repair(library: str) -> str:
+    if library in sys.stdlib_module_names:
+        return "It belongs to Python: check PYTHONPATH and files of that name, or install Python anew."
+    return f"Repair the installation: pip install --force-reinstall {library}"
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -52,14 +62,18 @@ def _reported() -> Iterator[None]:
         if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
             talk.complain(_printable(str(error)))
         raise typer.Exit(error.exit_code) from error
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
-            raise
-        talk.complain(f"out of memory. {LESS_MEMORY}")
-        raise typer.Exit(OUT_OF_MEMORY) from error
     except KeyboardInterrupt as error:
         talk.complain("interrupted; nothing was written under a final name.")
         raise typer.Exit(130) from error
+    except Exception as error:
+        if _out_of_memory(error):
+            talk.complain(f"out of memory. {LESS_MEMORY}")
+            raise typer.Exit(OUT_OF_MEMORY) from error
+        library = broken_library(error)
+        if library is None:
+            raise
+        talk.complain(_printable(f"the library '{library}' cannot be used ({first_line(error)}). {_repair(library)}"))
+        raise typer.Exit(BROKEN_INSTALLATION) from error
 
 
 class _Commands(TyperGroup):

@@ -17,7 +17,7 @@ import xarray as xr
 
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
-from forecast_cli.data.reading import reading, refuse_odd_floats
+from forecast_cli.data.reading import is_software_fault, reading, refuse_odd_floats
 from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
 
@@ -130,9 +130,13 @@ def _with_times(path: Path, opener: Callable[..., xr.Dataset], time_as_steps: bo
         try:
             return _with_coordinates(opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=None)))
         except Exception as error:
+            if is_software_fault(error):
+                raise
             try:
                 return _with_coordinates(opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)))
-            except Exception:
+            except Exception as second:
+                if is_software_fault(second):
+                    raise
                 plain = _with_coordinates(opener(**options, decode_times=False))
                 with reading(f"{path}: the times cannot be decoded", _UNDECODED):
                     if not any(_counts_months(variable) for variable in plain.variables.values()):
