@@ -14,6 +14,16 @@ def first_line(error: Exception) -> str:
     return said if len(said) <= 200 else f"{said[:200]}..."
 
 
+def printable(text: str) -> str:
+    """One line without control characters: names out of files and shells are in it, and may hold any."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def reason(error: Exception) -> str:
+    """The operating system's words for an error, else those of the library."""
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+
+
 def broken_library(error: BaseException) -> str | None:
     """Name the library whose installation is at fault for an error; None where another thing is, this package included.
 

@@ -4,6 +4,8 @@ Nothing heavy is imported before a command runs, so that `forecast --help` answe
 """
 
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typer.core import TyperGroup
 from forecast_cli import __version__
 from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, talk, train
 from forecast_cli.cli.streams import prepare_streams
-from forecast_cli.errors import ForecastError, Stopped, broken_library, first_line
+from forecast_cli.errors import ForecastError, Stopped, broken_library, first_line, printable
 from forecast_cli.signals import stoppable
 
 __all__ = ["app", "main"]
@@ -48,11 +50,6 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def _printable(text: str) -> str:
-    """One line without control characters: names out of files and shells are in it, and may hold any."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
 @contextmanager
 def _reported() -> Iterator[None]:
     """Turns what went wrong inside into one line on stderr and a documented exit code."""
@@ -60,7 +57,7 @@ def _reported() -> Iterator[None]:
         yield
     except ForecastError as error:
         if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
-            talk.complain(_printable(str(error)))
+            talk.complain(printable(str(error)))
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         talk.complain("interrupted; nothing was written under a final name.")
@@ -72,16 +69,27 @@ def _reported() -> Iterator[None]:
         library = broken_library(error)
         if library is None:
             raise
-        talk.complain(_printable(f"the library '{library}' cannot be used ({first_line(error)}). {_repair(library)}"))
+        talk.complain(printable(f"the library '{library}' cannot be used ({first_line(error)}). {_repair(library)}"))
         raise typer.Exit(BROKEN_INSTALLATION) from error
+
+
+def with_home(argument: str) -> str:
+    """An argument with a leading `~/` or `~user/`, also behind equals signs (--data=~/x.nc), as the home directory.
+
+    Shells leave it as it is in quotes and behind an equals sign. A path that exists under that very name is kept.
+    """
+    before, path = re.fullmatch(r"((?:[^=/~]*=)*)(.*)", argument, re.DOTALL).groups()  # type: ignore[union-attr]
+    if not re.match(r"~[^/]*/", path) or os.path.exists(path):  # noqa: PTH110 - False for a name that is too long
+        return argument
+    return before + os.path.expanduser(path)  # noqa: PTH111 - leaves what has no home
 
 
 class _Commands(TyperGroup):
     """Reports failures, of its own options (`--help`, `--version`) too."""
 
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         with _reported():
-            return super().make_context(*arguments, **options)
+            return super().make_context(info_name, [with_home(argument) for argument in args], *rest, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         with _reported():

@@ -1,9 +1,12 @@
 """How all pictures look, and how they are written: readable at the width of a paper, safe for the colour-blind."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+os.environ["MPLBACKEND"] = "Agg"  # one that another program has set may not exist here, and then fails the import
 
 import matplotlib as mpl
 
@@ -13,6 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
+from forecast_cli.data.atomic import temporary
 from forecast_cli.data.output import refuse_overwrite
 from forecast_cli.errors import OutputError
 
@@ -84,7 +88,8 @@ def save(figure: Figure, path: Path, overwrite: bool) -> None:
 def written(figure: Figure, path: Path, overwrite: bool, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside `path`, which takes its name when it is whole."""
     refuse_overwrite(path, overwrite)
-    partial = path.with_name(f".partial-{path.name}")  # its ending tells writers the kind
+    # The ending gives writers the kind; a relative name with a leading dash is an option to ffmpeg.
+    partial = temporary(path.absolute()).with_suffix(f".partial{path.suffix}")
     try:
         write(partial)
         partial.replace(path)
