@@ -18,6 +18,7 @@ Every file but the log and the curves is replaced atomically, so that a run dire
 import hashlib
 import io
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -131,8 +132,9 @@ def load_model(
     Raises CheckpointError, naming the file, if the run is missing, damaged, or of another version or architecture;
     ConfigError where `others` do not belong to the model.
     """
-    if not run.is_dir():
-        raise CheckpointError(f"{run}: no such run directory.")
+    if not os.path.isdir(run):  # noqa: PTH112 - False for a name that is too long
+        kind = "a file, and no run directory" if os.path.exists(run) else "no such run directory"  # noqa: PTH110
+        raise CheckpointError(f"{run}: {kind}.")
     description = describe_run(run)
     try:
         config = _with_others(RunConfig.model_validate(description["config"]), others or {})

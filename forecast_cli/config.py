@@ -268,10 +268,12 @@ def load_config(
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; ConfigError if there is none."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # editors put a byte order mark first
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text in UTF-8 ({error}). Save it in that encoding.") from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from error
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from types import FrameType
 from typing import Any
@@ -49,10 +49,11 @@ def stoppable(command: Callable[..., None]) -> Callable[..., None]:
     """
 
     def handler(number: int, _: FrameType | None) -> None:
-        os.write(
-            2,
-            f"forecast: stopped ({signal.Signals(number).name}). The same command with --resume auto goes on.\n".encode(),
-        )
+        with suppress(OSError):  # stderr is closed, full, or a pipe without a reader
+            os.write(
+                2,
+                f"forecast: stopped ({signal.Signals(number).name}). The same command with --resume auto goes on.\n".encode(),
+            )
         os._exit(Stopped.exit_code)
 
     @wraps(command)

@@ -99,10 +99,15 @@ def test_commands_import_nothing_heavy_before_they_run(path):
 
 STANDARD = {
     "dataclasses",
+    "errno",
     "functools",
     "inspect",
+    "io",
     "json",
     "math",
+    "os",
+    "re",
+    "select",
     "sys",
     "time",
     "collections",

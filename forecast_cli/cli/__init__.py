@@ -4,8 +4,11 @@ Nothing heavy is imported before a command runs, so that `forecast --help` answe
 """
 
 import inspect
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +16,8 @@ from typer.core import TyperGroup
 
 from forecast_cli import __version__
 from forecast_cli.cli import benchmark, evaluate, info, invert_topography, plot, rollout, simulate, talk, train
-from forecast_cli.errors import ForecastError, Stopped
+from forecast_cli.cli.streams import prepare_streams
+from forecast_cli.errors import ForecastError, Stopped, broken_library, first_line, printable
 from forecast_cli.signals import stoppable
 
 __all__ = ["app", "main"]
@@ -28,6 +32,15 @@ OUT_OF_MEMORY = 8
 LESS_MEMORY = "Lower --batch-size, --hidden or data.memory; `forecast train --dry-run` tells what a step needs."
 
 
+BROKEN_INSTALLATION = 2
+
+
+def _repair(library: str) -> str:
+    if library in sys.stdlib_module_names:
+        return "It belongs to Python: check PYTHONPATH and files of that name, or install Python anew."
+    return f"Repair the installation: pip install --force-reinstall {library}"
+
+
 def _out_of_memory(error: Exception) -> bool:
     """Whether python, torch on a CPU, or torch on an accelerator could not allocate; torch is not imported to ask."""
     return (
@@ -37,29 +50,50 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def _printable(text: str) -> str:
-    """One line without control characters: names out of files and shells are in it, and may hold any."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turns what went wrong inside into one line on stderr and a documented exit code."""
+    try:
+        yield
+    except ForecastError as error:
+        if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
+            talk.complain(printable(str(error)))
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        talk.complain("interrupted; nothing was written under a final name.")
+        raise typer.Exit(130) from error
+    except Exception as error:
+        if _out_of_memory(error):
+            talk.complain(f"out of memory. {LESS_MEMORY}")
+            raise typer.Exit(OUT_OF_MEMORY) from error
+        library = broken_library(error)
+        if library is None:
+            raise
+        talk.complain(printable(f"the library '{library}' cannot be used ({first_line(error)}). {_repair(library)}"))
+        raise typer.Exit(BROKEN_INSTALLATION) from error
+
+
+def with_home(argument: str) -> str:
+    """An argument with a leading `~/` or `~user/`, also behind equals signs (--data=~/x.nc), as the home directory.
+
+    Shells leave it as it is in quotes and behind an equals sign. A path that exists under that very name is kept.
+    """
+    before, path = re.fullmatch(r"((?:[^=/~]*=)*)(.*)", argument, re.DOTALL).groups()  # type: ignore[union-attr]
+    if not re.match(r"~[^/]*/", path) or os.path.exists(path):  # noqa: PTH110 - False for a name that is too long
+        return argument
+    return before + os.path.expanduser(path)  # noqa: PTH111 - leaves what has no home
 
 
 class _Commands(TyperGroup):
-    """Turns what went wrong into one line on stderr and a documented exit code."""
+    """Reports failures, of its own options (`--help`, `--version`) too."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        with _reported():
+            return super().make_context(info_name, [with_home(argument) for argument in args], *rest, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _reported():
             return super().invoke(ctx)
-        except ForecastError as error:
-            if not isinstance(error, Stopped) or talk.is_first():  # all ranks stop together
-                talk.complain(_printable(str(error)))
-            raise typer.Exit(error.exit_code) from error
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            talk.complain(f"out of memory. {LESS_MEMORY}")
-            raise typer.Exit(OUT_OF_MEMORY) from error
-        except KeyboardInterrupt as error:
-            talk.complain("interrupted; nothing was written under a final name.")
-            raise typer.Exit(130) from error
 
 
 class _App(typer.Typer):
@@ -123,8 +157,5 @@ app.add_typer(simulations, name="simulate")
 
 def main() -> None:
     """The console script."""
-    # Some terminals and batch systems still speak ASCII; a sign they lack must not end a job.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    prepare_streams()
     app(prog_name="forecast")

@@ -84,7 +84,7 @@ def rollout(
     refuse_overwrite(output, overwrite or resume != "never")  # one that is there may be complete
     others = {"parameters": shared.numbers(param, "--param"), "boundaries": shared.assignments(boundary, "--boundary")}
     saved = load_model(run, resolve_device(device), others={key: value for key, value in others.items() if value})
-    elsewhere = {"mask": mask, "static": shared.names(static), "forcing": shared.names(forcing)}
+    elsewhere = {"mask": mask, "static": shared.references(static), "forcing": shared.references(forcing)}
     trained = saved.config.data.model_copy(update={key: value for key, value in elsewhere.items() if value})
     chosen = {**trained.select, **(shared.assignments(select, "--select") or {})}
     fields = open_fields(

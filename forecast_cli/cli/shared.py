@@ -1,6 +1,7 @@
 """Options and small talk that several commands share."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +71,16 @@ def seed(value: int | None) -> int | None:
 def names(values: Iterable[str] | None) -> tuple[str, ...] | None:
     """Repeated or comma-separated names as one tuple; None where none were given."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip()) if values else None
+
+
+def references(values: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Repeated or comma-separated FILE:variable as one tuple; a file that exists keeps the commas of its name."""
+    found: list[str] = []
+    for value in values or ():
+        file = value.rpartition(":")[0]
+        whole = "," in file and os.path.exists(file)  # noqa: PTH110 - False for a name that is too long
+        found += [value] if whole else names([value]) or ()
+    return tuple(found) or None
 
 
 def assignments(values: Iterable[str] | None, option: str) -> dict[str, str] | None:

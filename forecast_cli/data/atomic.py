@@ -7,6 +7,7 @@ disk. What a killed process has left there is removed by the next one that write
 import errno
 import fcntl
 import glob
+import hashlib
 import os
 import shutil
 import socket
@@ -14,10 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from forecast_cli.errors import OutputError
+from forecast_cli.errors import OutputError, reason
 
 UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 """What some network disks say of an fsync of a folder, which they do not need."""
+LONGEST_NAME = 255
+"""Bytes of a file's name, where the disk does not say."""
+ROOM = 100
+"""Bytes for a host of 64 characters, its space of processes, a process and `.partial`."""
 
 
 @contextmanager
@@ -26,8 +31,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}). Is the disk full or the folder read-only?") from error
+        raise OutputError(
+            f"{path}: cannot be written ({reason(error)}). Is the disk full or the folder read-only?"
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -79,7 +85,7 @@ def settle(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".replaced")
+    return beside(path, ".replaced")
 
 
 @contextmanager
@@ -87,7 +93,7 @@ def claimed(path: Path) -> Iterator[None]:
     """Hold a lock on a file, where there is one and the disk knows locks; OutputError if another process holds it."""
     try:
         file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except OSError:  # nothing to lock; whoever writes there says why it cannot be written
         yield
         return
     try:
@@ -107,12 +113,33 @@ def claimed(path: Path) -> Iterator[None]:
 
 def temporary(path: Path) -> Path:
     """Where this process writes what shall be `path`."""
-    return path.with_name(f"{path.name}.{_host()}.{os.getpid()}.partial")
+    return path.with_name(f"{_stem(path, ROOM)}.{_host()}.{os.getpid()}.partial")
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The name of `path` with a suffix; a name that is then too long for the disk is cut and ends in its digest."""
+    return path.with_name(_stem(path, len(suffix)) + suffix)
+
+
+def _stem(path: Path, room: int) -> str:
+    """The name of `path`; cut, with a digest of the whole, where it leaves less than `room` bytes for a suffix."""
+    name, longest = os.fsencode(path.name), _longest_name(path.parent)
+    if len(name) + room <= longest:
+        return path.name
+    digest = f"~{hashlib.sha256(name).hexdigest()[:16]}"
+    return name[: max(0, longest - room - len(digest))].decode(errors="ignore") + digest
+
+
+def _longest_name(folder: Path) -> int:
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        return LONGEST_NAME
 
 
 def remove_stale(path: Path) -> None:
     """Remove what processes of this host that are dead have left of earlier attempts to write `path`."""
-    for entry in path.parent.glob(f"{glob.escape(path.name)}.{glob.escape(_host())}.*.partial"):
+    for entry in path.parent.glob(f"{glob.escape(_stem(path, ROOM))}.{glob.escape(_host())}.*.partial"):
         process = entry.name.removesuffix(".partial").rpartition(".")[2]
         if process.isdigit() and not _is_alive(int(process)):
             remove(entry)

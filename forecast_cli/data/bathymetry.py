@@ -1,11 +1,11 @@
 """The depth of the sea out of any file of elevations or depths, on as many cells as asked for, in metres."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from forecast_cli.data.fields import Fields, open_fields
+from forecast_cli.data.files import split_variable
 from forecast_cli.domain import Axis
 from forecast_cli.errors import DataError
 
@@ -37,9 +37,8 @@ def read_bathymetry(
     and land are deepened to it; None refuses land. option: what the user says it with.
     Raises DataError for a file with more than one candidate, with a sign that its values contradict, or with land.
     """
-    file, colon, name = place.rpartition(":")
-    chosen = (file, [name]) if colon and Path(file).exists() else (place, [])
-    fields = open_fields([chosen[0]], variables=chosen[1], static=True)
+    file, name = split_variable(place)
+    fields = open_fields([file], variables=[name] if name else [], static=True)
     if len(fields.names) > 1:
         raise DataError(f"{place}: which of {', '.join(fields.names)} is the sea bed? Give {option} {place}:NAME.")
     if fields.domain.y is None:

@@ -1,6 +1,7 @@
 """From paths, globs and places inside HDF5 files to datasets, each opened lazily."""
 
 import glob
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -18,27 +19,62 @@ import xarray as xr
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
 from forecast_cli.data.missing import Number, range_problems, unwritten_values, with_missing_marked
-from forecast_cli.data.reading import reading, refuse_odd_floats
+from forecast_cli.data.reading import is_software_fault, reading, refuse_odd_floats
 from forecast_cli.data.times import months_later
-from forecast_cli.errors import DataError
+from forecast_cli.errors import DataError, reason
 
 _HDF5, _CLASSIC = (b"\x89HDF\r\n\x1a\n", b"MATLAB 7.3"), b"CDF"
 
 
 def expand(files: Iterable[str]) -> list[str]:
-    """Paths with globs written out; DataError for one that matches nothing."""
+    """Paths with globs written out and `~` as the home directory; DataError for one that matches nothing.
+
+    A path that exists is taken as it is, whatever signs of a pattern it holds.
+    """
     places: list[str] = []
     for text in files:
-        if any(sign in text for sign in "*?["):
-            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - patterns may be absolute
+        place = text if is_there(text) else os.path.expanduser(text)  # noqa: PTH111 - leaves what has no home
+        if any(sign in place for sign in "*?[") and not is_there(place):
+            matches = _matches(place)
             if not matches:
                 raise DataError(f"{text}: no file matches this pattern.")
             places += matches
         else:
-            places.append(text)
+            places.append(place)
     if not places:
         raise DataError("no data file given.")
+    for place in places:
+        require_portable_name(place)
     return places
+
+
+def is_there(place: str) -> bool:
+    """Test whether the file, store or folder of a place exists; one that may not be looked at does not."""
+    return os.path.exists(path_of(place))  # noqa: PTH110 - Path.exists raises for long names and closed folders
+
+
+def require_portable_name(place: str | Path) -> None:
+    """DataError for a name that is not UTF-8, which the NetCDF library cannot open."""
+    try:
+        str(place).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{place}: the name is not valid UTF-8. Rename the file, or link to it by another name."
+        ) from error
+
+
+def _matches(pattern: str) -> list[str]:
+    """The files of a pattern whose leading folders are taken as they are where they exist.
+
+    A bracket that matches nothing as a set of characters stands for itself.
+    """
+    cuts = [sign.start() for sign in re.finditer("/", pattern)]
+    cut = next((cut for cut in reversed(cuts) if os.path.isdir(pattern[:cut])), 0)  # noqa: PTH112 - as above
+    folder, rest = glob.escape(pattern[:cut]), pattern[cut:]
+    for wanted in (folder + rest, folder + rest.replace("[", "[[]")):
+        if matches := sorted(glob.glob(wanted, recursive=True)):  # noqa: PTH207 - patterns may be absolute
+            return matches
+    return []
 
 
 def bound_caches(arrays: int) -> None:
@@ -60,14 +96,14 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
     time_as_steps: leave the times undecoded. Raises DataError where the file is no whole file of a known format.
     """
     path, group = split_place(place)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - False for a name that is too long
         dataset = _zarr(path, time_as_steps)
         return Opened(dataset, notes=range_problems(dataset))
     try:
         with path.open("rb") as file:
             signature = file.read(10)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in a name
+        raise DataError(f"{path}: cannot be read ({reason(error)}).") from error
     if not signature:
         raise DataError(f"{path}: the file is empty.")
     if signature.startswith(b"MATLAB 5"):
@@ -138,9 +174,13 @@ def _with_times(path: Path, opener: Callable[..., xr.Dataset], time_as_steps: bo
         try:
             return _with_coordinates(opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=None)))
         except Exception as error:
+            if is_software_fault(error):
+                raise
             try:
                 return _with_coordinates(opener(**options, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)))
-            except Exception:
+            except Exception as second:
+                if is_software_fault(second):
+                    raise
                 plain = _with_coordinates(opener(**options, decode_times=False))
                 with reading(f"{path}: the times cannot be decoded", _UNDECODED):
                     if not any(_counts_months(variable) for variable in plain.variables.values()):
@@ -213,7 +253,16 @@ def path_of(place: str) -> Path:
 def split_place(place: str) -> tuple[Path, str]:
     """'file.h5:/group/dataset' as file and inner path."""
     before, colon, inside = place.rpartition(":/")
-    return (Path(before), inside.strip("/")) if colon and Path(before).is_file() else (Path(place), "")
+    is_file = bool(colon) and os.path.isfile(before)  # noqa: PTH113 - False for a name that is too long
+    return (Path(before), inside.strip("/")) if is_file else (Path(place), "")
+
+
+def split_variable(place: str) -> tuple[str, str]:
+    """'FILE:variable' as file and variable; a file that exists is taken whole, with an empty variable."""
+    if is_there(place):
+        return place, ""
+    file, _, name = place.rpartition(":")
+    return (file, name) if file and is_there(file) else (place, "")
 
 
 def _group_and_dataset(path: Path, inside: str) -> tuple[str, tuple[str, ...]]:

@@ -343,7 +343,7 @@ def _places_beside(dataset: xr.Dataset, name: str) -> list[str]:
 
 def files_of(config: DataConfig) -> list[str]:
     """The files beside the data that static fields, forcing and mask come from."""
-    references = (*config.static, *config.forcing, config.mask.partition("=")[0])
+    references = (*config.static, *config.forcing, split_value(config.mask)[0])
     return expand(files) if (files := [file for text in references if (file := text.rpartition(":")[0])]) else []
 
 
@@ -355,17 +355,24 @@ def masked(fields: Fields, config: DataConfig) -> Fields:
     return replace(fields, masked=config.masked, mask=mask_of(config.mask, fields, "--mask ") if config.mask else None)
 
 
+def split_value(reference: str) -> tuple[str, str | None]:
+    """'[FILE:]variable[=VALUE]' as '[FILE:]variable' and VALUE, None without one; an equals sign in FILE belongs to it."""
+    file, colon, name = reference.rpartition(":")
+    variable, equals, value = name.rpartition("=")
+    return (f"{file}{colon}{variable}", value) if equals else (reference, None)
+
+
 def mask_of(reference: str, fields: Fields, option: str) -> np.ndarray:
     """Where a variable is not 0, or is the `=VALUE`, (height, width) of bool. option: what asks for it, for errors."""
-    place, equals, value = reference.rpartition("=")
-    variable, source = _on_grid(place if equals else reference, fields, option)
+    place, value = split_value(reference)
+    variable, source = _on_grid(place, fields, option)
     if set(variable.dims) - {"y", "x"}:
         raise DataError(f"{source}: '{variable.name}' is no map: a mask has the dimensions y and x.")
     values = variable.values
     if not equals:
         UndeclaredFill(variable, source).refuse(values)
     try:
-        used = values == float(value) if equals else (values != 0) & np.isfinite(values)
+        used = (values != 0) & np.isfinite(values) if value is None else values == float(value)
     except ValueError as error:
         raise ConfigError(f"{option}{reference}: expected FILE:variable, or FILE:variable=NUMBER.") from error
     used = np.broadcast_to(used.reshape(_grid_shape(variable, fields.domain.shape[1:])), fields.domain.shape[1:])

@@ -6,6 +6,7 @@ is on disk and was found whole there. A failure leaves neither a final file nor 
 
 import json
 import math
+import shlex
 import sys
 import warnings
 from abc import ABC, abstractmethod
@@ -25,7 +26,7 @@ from forecast_cli import __version__
 from forecast_cli.data.atomic import remove_stale, settle, sync_file, take_name, temporary, write_atomically, writing
 from forecast_cli.data.missing import RANGE_ATTRIBUTES
 from forecast_cli.data.naming import translated
-from forecast_cli.errors import OutputError
+from forecast_cli.errors import OutputError, printable
 
 __all__ = [
     "FieldType",
@@ -45,13 +46,23 @@ FieldType = Literal["f4", "f8"]
 
 
 def refuse_overwrite(path: Path, overwrite: bool) -> None:
-    """Raise OutputError if `path` exists and may not be replaced, or its folder does not exist."""
-    if path.is_dir() and not _is_store(path):
-        raise OutputError(f"{path} is a folder; expected a file name.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"{path}: its folder does not exist. Create it first: mkdir -p {path.absolute().parent}")
+    """Raise OutputError if `path` exists and may not be replaced, cannot be a name, or has no folder."""
+    require_name(path)
+    with writing(path):
+        if path.is_dir() and not _is_store(path):
+            raise OutputError(f"{path} is a folder; expected a file name.")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
+        if not path.absolute().parent.is_dir():
+            raise OutputError(f"{path}: its folder does not exist. Create it first: mkdir -p {path.absolute().parent}")
+
+
+def require_name(path: Path) -> None:
+    """OutputError for a name that is not UTF-8: the NetCDF library cannot open it, and no configuration can hold it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(f"{path}: the name is not valid UTF-8. Choose another name.") from error
 
 
 def require_writable(path: Path) -> None:
@@ -70,8 +81,13 @@ def _is_store(path: Path) -> bool:
 def provenance() -> dict[str, str]:
     """Global attributes that say what made a file."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    command = " ".join(["forecast", *sys.argv[1:]])
+    command = printable(shlex.join(["forecast", *sys.argv[1:]]))
     return {"Conventions": "CF-1.11", "source": f"forecast_cli {__version__}", "history": f"{now} {command}"}
+
+
+def encodable(value: Any) -> Any:
+    """Text with the bytes of names that are not UTF-8 written as escapes; other values as they are."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 class Writer(ABC):
@@ -105,7 +121,7 @@ class Writer(ABC):
     def attributes(self, values: Mapping[str, Any]) -> None:
         """Set global attributes."""
         with writing(self.path):
-            self._set_attributes(values)
+            self._set_attributes({key: encodable(value) for key, value in values.items()})
 
     def coordinate(self, name: str, variable: xr.Variable) -> None:
         """Write a coordinate as xarray holds it (datetimes and cftime included), creating its dimensions."""

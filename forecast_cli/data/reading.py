@@ -11,14 +11,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from forecast_cli.errors import DataError, ForecastError, first_line
+from forecast_cli.errors import DataError, ForecastError, broken_library, first_line
 
 
 @contextmanager
 def reading(what: str, advice: str = "") -> Iterator[None]:
     """Inside, whatever a library raises is a DataError: `what` it was, the library's reason, and advice.
 
-    For calls into libraries alone: a fault of our own would pass for one of the file.
+    For calls into libraries alone: a fault of our own would pass for one of the file. An installation at fault
+    (`is_software_fault`) passes as it is.
     """
     try:
         with np.errstate(all="ignore"):  # packed values that overflow are infinite, and refused as such
@@ -26,7 +27,14 @@ def reading(what: str, advice: str = "") -> Iterator[None]:
     except (ForecastError, MemoryError):
         raise
     except Exception as error:
+        if is_software_fault(error):
+            raise
         raise DataError(f"{what} ({first_line(error)}).{advice and ' '}{advice}") from error
+
+
+def is_software_fault(error: Exception) -> bool:
+    """Tell a library that cannot be used, or a name that no code defines, from a fault of the file."""
+    return type(error) is NameError or broken_library(error) is not None
 
 
 def refuse_odd_floats(path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from forecast_cli.data.atomic import claimed, remove, settle, take_name, write_atomically, writing
+from forecast_cli.data.atomic import beside, claimed, remove, settle, take_name, write_atomically, writing
 from forecast_cli.data.filling import Arrays, Filling, NetCDFFilling
 from forecast_cli.data.forecasts import open_written
 from forecast_cli.data.naming import translated
@@ -149,11 +149,11 @@ def is_finished(path: Path, identity: Mapping[str, Any]) -> bool:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")
+    return beside(path, ".partial")
 
 
 def _state(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial.state")
+    return beside(path, ".partial.state")
 
 
 def _remove(path: Path) -> None:

@@ -23,7 +23,9 @@ class ZarrWriter(Writer):
     def _open(self) -> None:
         try:
             import zarr
-        except ImportError as error:
+        except ModuleNotFoundError as error:
+            if error.name != "zarr":
+                raise
             raise OutputError(
                 f"{self.path}: writing Zarr needs a package more: pip install 'forecast_cli[zarr]'."
             ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forecast_cli.data.files import expand
+from forecast_cli.data.files import expand, split_variable
 from forecast_cli.data.forecasts import open_written
 from forecast_cli.data.output import refuse_overwrite, require_writable
 from forecast_cli.errors import ConfigError, DataError
@@ -56,7 +56,7 @@ def _refuse_input(inversion: Inversion, output: Path) -> None:
     source = inversion.source
     read = [*expand(source.files), source.initial_state, inversion.truth, inversion.soundings, source.gauges]
     for place in filter(None, read):
-        if output.absolute() in (Path(place).absolute(), Path(place.rpartition(":")[0] or place).absolute()):
+        if output.absolute() in (Path(place).absolute(), Path(split_variable(place)[0]).absolute()):
             raise ConfigError(f"-o {output}: it is read from, and would be replaced. Choose another name.")
 
 

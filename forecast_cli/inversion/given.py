@@ -8,6 +8,7 @@ import xarray as xr
 
 from forecast_cli.data.bathymetry import read_bathymetry
 from forecast_cli.data.fields import open_fields
+from forecast_cli.data.files import is_there, split_variable
 from forecast_cli.domain import Axis
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.misfit import Soundings
@@ -22,14 +23,14 @@ ACCURACY = 0.01
 
 def depth_of(place: str, observed: Observed, option: str) -> np.ndarray:
     """The depth (height, width) [m, positive down] that a file gives on the grid of the waves, without land."""
-    file = place if Path(place).exists() else place.rpartition(":")[0]
-    if not Path(file or place).exists():
+    file, name = split_variable(place)
+    if not is_there(file):
         raise DataError(f"{option} {place}: no such file.")
     height, width = observed.grid.shape
-    if file == place:
+    if not name:
         # A file of waves may hold their depth too.
-        named = [name for name, variable in variables_of([place]).items() if _is_depth(name, variable)]
-        place = f"{place}:{named[0]}" if len(named) == 1 else place
+        named = [name for name, variable in variables_of([file]).items() if _is_depth(name, variable)]
+        place = f"{file}:{named[0]}" if len(named) == 1 else file
     bed = read_bathymetry(place, (height, width), option=option)
     for axis, (first, last) in zip(observed.grid.axes, bed.extent, strict=True):
         length = axis.size * (axis.spacing or 0.0)

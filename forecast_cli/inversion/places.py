@@ -23,7 +23,9 @@ def table(
             rows = list(csv.DictReader(file, skipinitialspace=True))
     except OSError as error:
         raise DataError(f"{option} {path}: cannot be read ({error.strerror}).") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{option} {path}: not text in UTF-8 ({error}). Save it in that encoding.") from error
+    except csv.Error as error:
         raise DataError(f"{option} {path}: not a CSV file ({error}).") from error
     have = [str(name).strip().lower() for name in (rows[0] if rows else {})]
     pair = next((pair for pair in pairs if set(pair) <= set(have)), None)

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
+from forecast_cli.data.atomic import temporary
 from forecast_cli.data.output import refuse_overwrite
 from forecast_cli.errors import OutputError
 
@@ -39,8 +40,10 @@ _STYLE: Any = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Everything drawn inside looks alike."""
-    with plt.rc_context(_STYLE):
+    """Everything drawn inside looks alike, whatever a matplotlibrc of the folder or the user sets."""
+    with plt.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
         yield
 
 
@@ -84,7 +87,8 @@ def save(figure: Figure, path: Path, overwrite: bool) -> None:
 def written(figure: Figure, path: Path, overwrite: bool, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside `path`, which takes its name when it is whole."""
     refuse_overwrite(path, overwrite)
-    partial = path.with_name(f".partial-{path.name}")  # its ending tells writers the kind
+    # The ending gives writers the kind; a relative name with a leading dash is an option to ffmpeg.
+    partial = temporary(path.absolute()).with_suffix(f".partial{path.suffix}")
     try:
         write(partial)
         partial.replace(path)

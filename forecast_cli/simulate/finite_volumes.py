@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from forecast_cli.data.bathymetry import Bathymetry, read_bathymetry
+from forecast_cli.data.files import is_there, split_variable
 from forecast_cli.data.noise import Noise, with_noise
 from forecast_cli.data.output import FieldType, Writer, open_writer, refuse_overwrite
 from forecast_cli.equations import PROBLEMS, Equation, Problem
@@ -183,7 +184,7 @@ def _bathymetry(bed: SeaBed, cells: tuple[int, int], problem: Problem) -> Bathym
     if bed.name in TOPOGRAPHIES:
         depth = named_depth(bed.name, Grid.uniform(cells, problem.extent), bed.depth)
         return Bathymetry(np.maximum(depth, bed.min_depth or 0.0), problem.extent, ())
-    if not Path(bed.name).exists() and not Path(bed.name.rpartition(":")[0] or bed.name).exists():
+    if not is_there(split_variable(bed.name)[0]):
         raise ConfigError(f"--topography {bed.name}: neither a file nor one of {', '.join(TOPOGRAPHIES)}.")
     return read_bathymetry(bed.name, cells, min_depth=bed.min_depth)
 

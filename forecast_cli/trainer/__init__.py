@@ -12,6 +12,7 @@ from forecast_cli.config import RunConfig
 from forecast_cli.data.atomic import claimed
 from forecast_cli.data.climatology import save_cycles
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.output import require_name, writing
 from forecast_cli.distributed import ALONE, Ranks
 from forecast_cli.errors import CheckpointError, OutputError
 from forecast_cli.logs import RunLog, logging_to
@@ -103,7 +104,9 @@ def _claim(run: Path, *, resume: str, overwrite: bool) -> bool:
         raise CheckpointError(
             f"{run}: there is no {checkpoint.STATE} to resume from. Start with --resume auto or never."
         )
-    exists = run.exists() and (not run.is_dir() or any(run.iterdir()))
+    require_name(run)
+    with writing(run):
+        exists = run.exists() and (not run.is_dir() or any(run.iterdir()))
     if exists and not resuming and not (checkpoint.is_run(run) and (overwrite or resume == "auto")):
         raise OutputError(
             f"{run} exists. Choose another name, go on with --resume auto, or replace a run with --overwrite."
