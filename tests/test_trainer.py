@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from every_model import smallest
 
 from forecast_cli import checkpoint, trainer
@@ -276,3 +277,55 @@ def test_damaged_weights_are_told_before_a_resumed_training_begins(series, tmp_p
     with pytest.raises(CheckpointError, match="damaged"):
         trainer.train(config, open_fields([str(series)]), run, device=CPU, reporter=watcher, resume="auto")
     assert watcher.steps == 0
+
+
+def test_averaged_weights_follow_those_of_every_step(series, tmp_path):
+    """After the first step the weights w; after each further one 0.75 of the average and 0.25 of the weights."""
+    config = config_for(series, training__ema=0.75, training__epochs=1, training__learning_rate=0.05)
+    learner = trainer.Trainer(trainer.prepare(config, open_fields([str(series)])), tmp_path / "run", CPU)
+    steps = []
+
+    class Recorder(Silent):
+        def step(self, *_) -> None:
+            steps.append({name: value.detach().clone() for name, value in learner.model.named_parameters()})
+
+    (tmp_path / "run").mkdir()
+    learner.run_to_end(Recorder(), lambda: None)
+    expected = steps[0]
+    for weights in steps[1:]:
+        expected = {name: 0.75 * average + 0.25 * weights[name] for name, average in expected.items()}
+    saved = dict(checkpoint.load_model(tmp_path / "run").model.named_parameters())
+    assert len(steps) > 5
+    assert any(not torch.allclose(expected[name], steps[-1][name], atol=1e-3) for name in expected)
+    for name, average in expected.items():
+        # A rounding of float32 a step.
+        torch.testing.assert_close(saved[name].detach(), average, rtol=1e-5, atol=1e-6)
+
+
+def write_ramps(path, frames=60):
+    """Two variables that rise by 1 and by 3 a frame, the same in every cell."""
+    ramp = np.arange(frames, dtype=np.float32)[:, None, None] * np.ones((6, 8), np.float32)
+    fields = {"u": (("time", "y", "x"), ramp), "v": (("time", "y", "x"), 3 * ramp)}
+    xr.Dataset(fields, {"time": ("time", np.arange(float(frames)), {"units": "1"})}).to_netcdf(path)
+    return path
+
+
+def test_validation_of_a_ramp_by_persistence_is_computed_by_hand(tmp_path):
+    """An untrained network is persistence: off by 1 and by 2 steps of the ramp in a forecast of two frames.
+
+    The variance of 42 training frames is (42^2 - 1) / 12 steps^2. Three frames of a context of four are predicted, each off by
+    a step; closed-loop frames count twice: (3 * 1 + 2 * 1 + 2 * 4) / (3 + 2 * 2).
+    """
+    path = write_ramps(tmp_path / "ramps.nc")
+    config = config_for(path, training__closed_loop_weight=2.0, training__epochs=1, training__learning_rate=1e-12)
+    fields = open_fields([str(path)])
+    found = trainer.Trainer(trainer.prepare(config, fields), tmp_path, CPU).validate()
+    loss = 13 / 7 / ((42**2 - 1) / 12)
+    assert found == {
+        "validation_loss": pytest.approx(loss, rel=1e-5),
+        "validation_rmse_u": pytest.approx(math.sqrt((1 + 4) / 2), rel=1e-5),
+        "validation_rmse_v": pytest.approx(3 * math.sqrt((1 + 4) / 2), rel=1e-5),
+    }
+    watcher = Silent()
+    trainer.train(config, fields, tmp_path / "run", device=CPU, reporter=watcher)
+    assert watcher.rows[0]["training_loss"] == pytest.approx(loss, rel=1e-4)

@@ -83,3 +83,15 @@ def test_a_variable_that_never_changes_in_time_is_refused(tmp_path):
     fields = fields_of(tmp_path, values, "u")
     with pytest.raises(DataError, match="'u' does not change in time"):
         statistics(fields, Part(range(1), range(20)), ReadFrames(fields.read))
+
+
+def test_a_cell_below_a_millionth_of_the_spread_takes_the_spread(tmp_path):
+    """Cells that alternate between -a and a: 48 of 50 with a = 1, one with 1e-5, one with 1e-8; the spread is sqrt(0.96)."""
+    sizes = np.ones((5, 10), np.float32)
+    sizes[1, 2], sizes[3, 4] = 1e-5, 1e-8
+    values = sizes * np.array([-1, 1] * 10, np.float32)[:, None, None]
+    fields = fields_of(tmp_path, values[None, ..., None], "u")
+    found = statistics(fields, Part(range(1), range(20)), ReadFrames(fields.read), pointwise=True)
+    expected = sizes.copy()
+    expected[3, 4] = np.sqrt(48 / 50)
+    np.testing.assert_allclose(found.scale[0], expected, rtol=1e-6)
