@@ -23,6 +23,7 @@ def test_the_loss_is_a_weighted_mean_over_frames_in_units_of_scale():
         ({"schedule": "cosine"}, 0, 1.0),
         ({"schedule": "cosine"}, 50, 0.5),
         ({"schedule": "cosine"}, 100, 0.0),
+        ({"schedule": "cosine"}, 150, 0.0),
         ({"schedule": "constant"}, 99, 1.0),
         ({"schedule": "constant", "warmup": 9}, 0, 0.1),
         ({"schedule": "constant", "warmup": 9}, 4, 0.5),
@@ -109,3 +110,14 @@ def test_noise_is_drawn_from_another_stream_than_windows(seed, epoch, index):
     assert (
         abs(np.corrcoef(values, np.random.default_rng([seed, epoch, index]).standard_normal(values.size))[0, 1]) < 0.05
     )
+
+
+def test_a_frame_without_values_gives_its_weight_to_the_others():
+    """Errors of 1, 2 and 3 in units of scale; the second frame has no truth, and the third half of its cells."""
+    fitted, fields = torch.tensor([2.0, 4.0]).view(1, 2, 1, 1, 1), torch.tensor([6.0]).view(1, 1, 1, 1, 1)
+    truth = torch.zeros(1, 3, 1, 1, 2)
+    truth[0, 1], truth[0, 2, ..., 1] = torch.nan, torch.nan
+    forecast = Forecast(fitted.expand(-1, -1, -1, -1, 2), fields.expand(-1, -1, -1, -1, 2), ())
+    weights = loss_weights(3, 1, 3.0, torch.device("cpu"))
+    loss = weighted_loss(forecast, truth, torch.tensor(2.0), weights)
+    assert loss.item() == pytest.approx((1 * 1.0 + 3 * 9.0) / (1 + 3))
