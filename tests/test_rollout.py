@@ -13,10 +13,10 @@ from files import describe_weights, write_series, write_trajectories
 from torch.testing import assert_close
 
 from forecast_cli.checkpoint import SavedModel, load_model, save_model
-from forecast_cli.config import load_config
+from forecast_cli.config import DataConfig, load_config
 from forecast_cli.data.fields import open_fields
 from forecast_cli.data.resumable import Commit
-from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError
+from forecast_cli.errors import CheckpointError, ConfigError, DataError, DivergedError, Stopped
 from forecast_cli.models import MODELS, Forecast, ForecastModel, build_model
 from forecast_cli.rollout import Start, choose_starts, first_unseen, forecast_blocks, require_fit, roll_out
 from forecast_cli.rollout.reached import Reached
@@ -326,3 +326,64 @@ def test_a_run_without_coordinates_compares_its_even_axes(series_run, series, tm
         dataset.isel(lat=slice(None, None, -1)).to_netcdf(tmp_path / "turned.nc")
     with pytest.raises(CheckpointError, match="'lat' is 40 on in steps of 2, but the model was trained on 50"):
         require_fit(old, open_fields([str(tmp_path / "turned.nc")]))
+
+
+class Echo(ForecastModel):
+    """Forecasts the forcing of the frame that it predicts."""
+
+    def forward(self, context, steps, *, forcing, **_):
+        known, like = context.shape[1], context[:, :1]
+        fields = forcing[:, known : known + steps] + torch.zeros_like(like)
+        return Forecast(forcing[:, 1:known] + torch.zeros_like(like), fields, ())
+
+
+@pytest.mark.parametrize("stop_after", [None, 1, 3])
+def test_forcing_is_that_of_the_forecast_frame_in_every_block_and_after_a_stop(
+    stop_after, saved, fields, series, tmp_path, monkeypatch
+):
+    """The forcing is the number of its frame: from frame 10 on, lead time k is frame 10 + k."""
+    with xr.open_dataset(series) as dataset:
+        dataset.assign(count=("time", np.arange(60.0)))[["count"]].to_netcdf(tmp_path / "count.nc")
+    domain = dataclasses.replace(saved.domain, forcing=("count",))
+    echo = dataclasses.replace(saved, model=Echo(domain), domain=domain)
+    monkeypatch.setattr("forecast_cli.rollout.BLOCK_BYTES", 2 * 2 * fields.frame_bytes)
+    blocks = iter(range(100))
+    options = {"context": 4, "steps": 7, "batch_size": 2, "told": DataConfig(forcing=(f"{tmp_path}/count.nc:count",))}
+    starts = [Start(0, 10), Start(0, 20), Start(0, 33)]
+    if stop_after:
+        with pytest.raises(Stopped):
+            roll_out(echo, fields, starts, tmp_path / "fc.nc", stop=lambda: next(blocks) + 1 == stop_after, **options)
+    roll_out(echo, fields, starts, tmp_path / "fc.nc", resume="must" if stop_after else "never", **options)
+    expected = np.array([10, 20, 33])[:, None] + np.arange(1, 8)
+    with xr.open_dataset(tmp_path / "fc.nc") as dataset:
+        np.testing.assert_array_equal(dataset["t2m"], np.broadcast_to(expected[..., None, None], (3, 7, 6, 8)))
+
+
+def test_valid_time_is_the_time_of_the_verifying_frame(saved, fields, trajectory_run, trajectories, tmp_path):
+    """Six-hourly from 2000-01-01: frame 50 is 2000-01-13T12, frame 53 2000-01-14T06. Trajectories: every 0.5 from 0."""
+    roll_out(saved, fields, [Start(0, 50), Start(0, 53)], tmp_path / "series.nc", context=4, steps=2)
+    with xr.open_dataset(tmp_path / "series.nc") as dataset:
+        assert dataset["init_time"].values.tolist() == np.array(["2000-01-13T12", "2000-01-14T06"], "M8[ns]").tolist()
+        assert (dataset["lead_time"].values / np.timedelta64(1, "h")).tolist() == [6, 12]
+        expected = [["2000-01-13T18", "2000-01-14T00"], ["2000-01-14T12", "2000-01-14T18"]]
+        np.testing.assert_array_equal(dataset["valid_time"].values, np.array(expected, "M8[ns]"))
+    started = [Start(sample, 5) for sample in range(6)]
+    several = open_fields([str(trajectories)])
+    roll_out(load_model(trajectory_run), several, started, tmp_path / "trajectories.nc", context=4, steps=3)
+    with xr.open_dataset(tmp_path / "trajectories.nc") as dataset:
+        assert float(dataset["init_time"]) == 2.5
+        np.testing.assert_allclose(dataset["lead_time"], [0.5, 1.0, 1.5])
+        np.testing.assert_allclose(dataset["valid_time"], [3.0, 3.5, 4.0])
+
+
+def test_cycles_are_written_under_the_hours_days_and_months_of_a_calendar(saved, fields, tmp_path):
+    """Hours count from 0, days of the year and months from 1; each cycle holds the numbers of its positions from 0."""
+    sizes = {"hour": 24, "dayofyear": 366, "month": 12}
+    cycles = {
+        kind: np.broadcast_to(np.arange(size, dtype=np.float32)[:, None, None, None], (size, 1, 6, 8))
+        for kind, size in sizes.items()
+    }
+    roll_out(dataclasses.replace(saved, cycles=cycles), fields, [Start(0, 50)], tmp_path / "fc.nc", context=4, steps=1)
+    with xr.open_dataset(tmp_path / "fc.nc") as dataset:
+        for kind, label, position in (("hour", 23, 23), ("dayofyear", 366, 365), ("month", 2, 1)):
+            assert (dataset[f"t2m_climatology_{kind}"].sel({kind: label}) == position).all()

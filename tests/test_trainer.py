@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from every_model import smallest
 
 from forecast_cli import checkpoint, trainer
@@ -276,3 +277,106 @@ def test_damaged_weights_are_told_before_a_resumed_training_begins(series, tmp_p
     with pytest.raises(CheckpointError, match="damaged"):
         trainer.train(config, open_fields([str(series)]), run, device=CPU, reporter=watcher, resume="auto")
     assert watcher.steps == 0
+
+
+def test_averaged_weights_follow_those_of_every_step(series, tmp_path):
+    """After the first step the weights w; after each further one 0.75 of the average and 0.25 of the weights."""
+    config = config_for(series, training__ema=0.75, training__epochs=1, training__learning_rate=0.05)
+    learner = trainer.Trainer(trainer.prepare(config, open_fields([str(series)])), tmp_path / "run", CPU)
+    steps = []
+
+    class Recorder(Silent):
+        def step(self, *_) -> None:
+            steps.append({name: value.detach().clone() for name, value in learner.model.named_parameters()})
+
+    (tmp_path / "run").mkdir()
+    learner.run_to_end(Recorder(), lambda: None)
+    expected = steps[0]
+    for weights in steps[1:]:
+        expected = {name: 0.75 * average + 0.25 * weights[name] for name, average in expected.items()}
+    saved = dict(checkpoint.load_model(tmp_path / "run").model.named_parameters())
+    assert len(steps) > 5
+    assert any(not torch.allclose(expected[name], steps[-1][name], atol=1e-3) for name in expected)
+    for name, average in expected.items():
+        # A rounding of float32 a step.
+        torch.testing.assert_close(saved[name].detach(), average, rtol=1e-5, atol=1e-6)
+
+
+def write_ramps(path, frames=60):
+    """Two variables that rise by 1 and by 3 a frame, the same in every cell."""
+    ramp = np.arange(frames, dtype=np.float32)[:, None, None] * np.ones((6, 8), np.float32)
+    fields = {"u": (("time", "y", "x"), ramp), "v": (("time", "y", "x"), 3 * ramp)}
+    xr.Dataset(fields, {"time": ("time", np.arange(float(frames)), {"units": "1"})}).to_netcdf(path)
+    return path
+
+
+def test_validation_of_a_ramp_by_persistence_is_computed_by_hand(tmp_path):
+    """An untrained network is persistence: off by 1 and by 2 steps of the ramp in a forecast of two frames.
+
+    The variance of 42 training frames is (42^2 - 1) / 12 steps^2. Three frames of a context of four are predicted, each off by
+    a step; closed-loop frames count twice: (3 * 1 + 2 * 1 + 2 * 4) / (3 + 2 * 2).
+    """
+    path = write_ramps(tmp_path / "ramps.nc")
+    config = config_for(path, training__closed_loop_weight=2.0, training__epochs=1, training__learning_rate=1e-12)
+    fields = open_fields([str(path)])
+    found = trainer.Trainer(trainer.prepare(config, fields), tmp_path, CPU).validate()
+    loss = 13 / 7 / ((42**2 - 1) / 12)
+    assert found == {
+        "validation_loss": pytest.approx(loss, rel=1e-5),
+        "validation_rmse_u": pytest.approx(math.sqrt((1 + 4) / 2), rel=1e-5),
+        "validation_rmse_v": pytest.approx(3 * math.sqrt((1 + 4) / 2), rel=1e-5),
+    }
+    watcher = Silent()
+    trainer.train(config, fields, tmp_path / "run", device=CPU, reporter=watcher)
+    assert watcher.rows[0]["training_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_input_noise_is_on_the_context_in_training_alone(tmp_path):
+    """Persistence of a ramp whose context has noise of variance d^2, independent from frame to frame.
+
+    Each frame is predicted by one noisy frame: the mean of 3 + 2 errors, (3 * 1 + 1 + 4) / 5 squared steps, grows by d^2.
+    """
+    path = write_ramps(tmp_path / "ramps.nc")
+    config = config_for(path, training__input_noise=0.5, training__epochs=1, training__learning_rate=1e-12)
+    watcher = Silent()
+    trainer.train(config, open_fields([str(path)]), tmp_path / "run", device=CPU, reporter=watcher)
+    exact = 8 / 5 / ((42**2 - 1) / 12)
+    assert watcher.rows[0]["validation_loss"] == pytest.approx(exact, rel=1e-4)
+    # 14,208 draws: the variance of the noise is sure to about 1 %.
+    assert watcher.rows[0]["training_loss"] == pytest.approx(exact + 0.5**2, rel=0.05)
+
+
+def gradient_norms(path, run, **options):
+    """The norm of the gradient of each step of an epoch."""
+    config = config_for(path, training__epochs=1, **options)
+    learner = trainer.Trainer(trainer.prepare(config, open_fields([str(path)])), run, CPU)
+    norms = []
+
+    class Recorder(Silent):
+        def step(self, *_) -> None:
+            gradients = [parameter.grad for parameter in learner.model.parameters() if parameter.grad is not None]
+            norms.append(math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients)))
+
+    run.mkdir()
+    learner.run_to_end(Recorder(), lambda: None)
+    return norms
+
+
+def test_gradients_are_clipped_to_the_largest_norm(series, tmp_path):
+    free = gradient_norms(series, tmp_path / "free", training__clip=0)
+    clip = min(free) / 2
+    clipped = gradient_norms(series, tmp_path / "clipped", training__clip=clip, training__learning_rate=1e-12)
+    assert clipped == pytest.approx([clip] * len(free), rel=1e-3)
+
+
+def test_the_cosine_spans_all_steps_of_all_epochs(series, tmp_path):
+    """37 windows of 6 frames in 42 are 13 steps of 3: the last steps of three epochs are number 12, 25 and 38 of 39."""
+    watcher = Silent()
+    trained(series, tmp_path / "run", watcher, training__learning_rate=0.01)
+    expected = [0.005 * (1 + math.cos(math.pi * step / 39)) for step in (12, 25, 38)]
+    assert [row["learning_rate"] for row in watcher.rows] == pytest.approx(expected, rel=1e-9)
+
+
+def test_of_equally_good_epochs_the_first_is_the_best(series, tmp_path, monkeypatch):
+    scripted(monkeypatch, [2.0, 1.0, 1.0])
+    assert checkpoint.load_model(trained(series, tmp_path / "run")).epoch == 2

@@ -369,7 +369,7 @@ def mask_of(reference: str, fields: Fields, option: str) -> np.ndarray:
     if set(variable.dims) - {"y", "x"}:
         raise DataError(f"{source}: '{variable.name}' is no map: a mask has the dimensions y and x.")
     values = variable.values
-    if not equals:
+    if value is None:
         UndeclaredFill(variable, source).refuse(values)
     try:
         used = (values != 0) & np.isfinite(values) if value is None else values == float(value)

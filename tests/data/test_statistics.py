@@ -6,7 +6,8 @@ import xarray as xr
 from files import travelling_wave
 
 from forecast_cli.data.fields import Fields, open_fields
-from forecast_cli.data.statistics import statistics
+from forecast_cli.data.inputs import Inputs
+from forecast_cli.data.statistics import input_statistics, statistics
 from forecast_cli.data.windows import Part, ReadFrames
 from forecast_cli.errors import DataError
 
@@ -83,3 +84,36 @@ def test_a_variable_that_never_changes_in_time_is_refused(tmp_path):
     fields = fields_of(tmp_path, values, "u")
     with pytest.raises(DataError, match="'u' does not change in time"):
         statistics(fields, Part(range(1), range(20)), ReadFrames(fields.read))
+
+
+def test_a_cell_below_a_millionth_of_the_spread_takes_the_spread(tmp_path):
+    """Cells that alternate between -a and a: 48 of 50 with a = 1, one with 1e-5, one with 1e-8; the spread is sqrt(0.96)."""
+    sizes = np.ones((5, 10), np.float32)
+    sizes[1, 2], sizes[3, 4] = 1e-5, 1e-8
+    values = sizes * np.array([-1, 1] * 10, np.float32)[:, None, None]
+    fields = fields_of(tmp_path, values[None, ..., None], "u")
+    found = statistics(fields, Part(range(1), range(20)), ReadFrames(fields.read), pointwise=True)
+    expected = sizes.copy()
+    expected[3, 4] = np.sqrt(48 / 50)
+    np.testing.assert_allclose(found.scale[0], expected, rtol=1e-6)
+
+
+def test_the_range_is_that_of_all_frames_of_the_training_part(tmp_path, monkeypatch):
+    """Values rise from -7 to -2 and fall to -4, and the other variable has the opposite sign; a frame a block."""
+    frames = np.array([-7, -5, -3, -2, -3, -4, -90, 90], np.float32)[:, None, None] * np.ones((3, 4), np.float32)
+    fields = fields_of(tmp_path, np.stack([frames, -frames], axis=-1)[None], "u", "v")
+    monkeypatch.setitem(vars(fields), "frame_bytes", 2**26)
+    found = statistics(fields, Part(range(1), range(6)), ReadFrames(fields.read))
+    assert (found.lower.flatten().tolist(), found.upper.flatten().tolist()) == ([-7, 2], [-2, 7])
+
+
+@pytest.mark.parametrize("frame_bytes", [1, 2**26])
+def test_inputs_have_mean_and_spread_of_all_blocks_of_the_training_part(frame_bytes):
+    """Forcing that rises by 1 a frame over ten frames of two samples, from 1000 and from 1010 on; a frame a block, or all in one."""
+    inputs = Inputs(
+        {}, {"rise": lambda sample, frames: 1000.0 + 10 * sample + np.array(frames)[:, None, None]}, frozenset()
+    )
+    vars(inputs)["forcing_bytes"] = frame_bytes
+    found = input_statistics(inputs, Part(range(2), range(10)))
+    assert found["forcing_mean"].item() == pytest.approx(1009.5)
+    assert found["forcing_scale"].item() == pytest.approx(np.sqrt((20**2 - 1) / 12))

@@ -204,3 +204,18 @@ def test_what_is_no_size_is_an_error_of_the_user(text):
 def test_parts_that_overlap_are_refused(shares, series):
     with pytest.raises(ConfigError, match="overlap"):
         split(series, shares.split(","))
+
+
+@pytest.mark.parametrize(
+    ("shares", "lengths"),
+    [
+        # 30.6, 45.6 and 60 frames end the parts.
+        ((0.51, 0.25, 0.24), [31, 15, 14]),
+        # 14.4, 28.8 and 43.2 do; each share by itself would be 14.
+        ((0.24, 0.24, 0.24), [14, 15, 14]),
+    ],
+)
+def test_fractions_are_rounded_at_their_running_sums(series, shares, lengths):
+    parts = split(series, shares)
+    assert [len(part.frames) for part in parts] == lengths
+    assert parts.test.frames.stop == sum(lengths)

@@ -12,6 +12,7 @@ from forecast_cli import checkpoint, trainer
 from forecast_cli.config import load_config
 from forecast_cli.data.fields import open_fields
 from forecast_cli.errors import ConfigError, DataError, Stopped
+from forecast_cli.models.var import _ridge
 
 
 def process(steps: int) -> np.ndarray:
@@ -162,3 +163,20 @@ def test_the_command_counts_fits_as_epochs(linear, forecast, tmp_path):
     result = forecast("train", linear, "--model", "var", *options, "-o", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert "epoch 4/4" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("square", "product", "strength", "expected"),
+    [
+        # A penalty of 0.25 * 4 on one predictor: 2 / (4 + 1).
+        ([[4.0]], [2.0], 0.25, [0.4]),
+        # Two of mean square 4, and a penalty of 0.5 * 4 on each: 4 / (2 + 2) and 16 / (6 + 2).
+        ([[2.0, 0.0], [0.0, 6.0]], [4.0, 16.0], 0.5, [1.0, 2.0]),
+        ([[2.0, 0.0], [0.0, 6.0]], [4.0, 18.0], 0.0, [2.0, 3.0]),
+    ],
+)
+def test_the_ridge_is_in_units_of_the_mean_square_of_a_predictor(square, product, strength, expected):
+    square, product = torch.tensor(square), torch.tensor(product)
+    assert_close(_ridge(square, product, strength), torch.tensor(expected))
+    # Predictors in another unit: a hundredth of the coefficient for values that are a hundred times larger.
+    assert_close(_ridge(1e4 * square, 1e2 * product, strength), torch.tensor(expected) / 100)
