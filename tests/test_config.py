@@ -202,3 +202,41 @@ def test_an_equation_without_finn_is_refused():
     for assignment in ("model.equation=burgers", "model.learn=D"):
         with pytest.raises(ConfigError, match="is for --model finn; the model here is minconvlstm"):
             load_config(assignments=[assignment])
+
+
+CONTENT = '[data]\ncontext = 7\nmask = "~/mask.nc:lsm"\n[model]\nname = "convlstm"\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CONTENT.encode(),
+        b"\xef\xbb\xbf" + CONTENT.encode(),
+        CONTENT.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + CONTENT.replace("\n", "\r\n").encode(),
+    ],
+    ids=["plain", "byte order mark", "CRLF", "both"],
+)
+def test_a_configuration_reads_the_same_from_every_editor(content, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_bytes(content)
+    found = load_config(file=path)
+    assert (found.data.context, found.model.name) == (7, "convlstm")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_configuration_in_another_encoding_is_refused_in_one_line(encoding, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_bytes(f"# größe\n{CONTENT}".encode(encoding))
+    with pytest.raises(ConfigError, match=r"c\.toml: not ") as error:
+        load_config(file=path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_home_directory_is_written_out_in_a_configuration(tmp_path, monkeypatch):
+    from forecast_cli.data.inputs import files_of
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "c.toml"
+    path.write_text(CONTENT)
+    assert files_of(load_config(file=path).data) == [f"{tmp_path}/mask.nc"]

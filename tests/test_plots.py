@@ -250,3 +250,25 @@ def test_coastlines_on_disk_are_drawn_where_the_file_counts_its_longitudes(monke
     assert eastern[0].tolist() == [350.0, 360.0, 365.0]
     assert list(coastlines.coastlines((100.0, 120.0), (45.0, 60.0))) == []
     assert list(coastlines.coastlines((-20.0, 10.0), (10.0, 20.0))) == []
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "module://matplotlib_inline.backend_inline", "TkAgg"])
+def test_a_foreign_backend_and_matplotlibrc_change_no_picture(backend, series, tmp_path):
+    """A process of its own, since matplotlib reads both when it is imported; TeX is not installed everywhere."""
+    import os
+    import subprocess
+    import sys
+
+    plain, foreign = tmp_path / "plain", tmp_path / "foreign"
+    for folder, content in ((plain, ""), (foreign, "text.usetex: True\nfont.size: 40\nsavefig.dpi: 20\n")):
+        folder.mkdir()
+        (folder / "matplotlibrc").write_text(content)
+    pictures = []
+    for folder, environment in ((plain, {"MPLBACKEND": "Agg"}), (foreign, {"MPLBACKEND": backend})):
+        line = [sys.executable, "-m", "forecast_cli", "plot", str(series), "-o", str(folder / "p.png")]
+        made = subprocess.run(
+            line, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, made.stderr
+        pictures.append((folder / "p.png").read_bytes())
+    assert pictures[0] == pictures[1]

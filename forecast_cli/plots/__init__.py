@@ -1,5 +1,9 @@
 """Pictures of scores, spectra, trainings, learned functions and fields."""
 
+import os
+
+os.environ["MPLBACKEND"] = "Agg"  # a backend that another program has set may not exist here, and fails the import
+
 from forecast_cli.plots.closures import plot_closures
 from forecast_cli.plots.curves import plot_scores, plot_spectra, plot_training
 from forecast_cli.plots.maps import Picture, animate, of_fields, of_forecast, plot_fields

@@ -1,12 +1,9 @@
 """How all pictures look, and how they are written: readable at the width of a paper, safe for the colour-blind."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-os.environ["MPLBACKEND"] = "Agg"  # one that another program has set may not exist here, and then fails the import
 
 import matplotlib as mpl
 
@@ -43,8 +40,10 @@ _STYLE: Any = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Everything drawn inside looks alike."""
-    with plt.rc_context(_STYLE):
+    """Everything drawn inside looks alike, whatever a matplotlibrc of the folder or the user sets."""
+    with plt.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
         yield
 
 

@@ -19,6 +19,9 @@ DATA, RUN, OUTPUT = 3, 4, 7
 LONG = 240 * "n"
 
 
+# ruff: noqa: ARG001 - many tests need only that they run in a folder of their own
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
