@@ -387,3 +387,10 @@ def test_cycles_are_written_under_the_hours_days_and_months_of_a_calendar(saved,
     with xr.open_dataset(tmp_path / "fc.nc") as dataset:
         for kind, label, position in (("hour", 23, 23), ("dayofyear", 366, 365), ("month", 2, 1)):
             assert (dataset[f"t2m_climatology_{kind}"].sel({kind: label}) == position).all()
+
+
+@pytest.mark.parametrize(("steps", "inits"), [(3, [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]), (8, [3, 5, 7]), (11, [3])])
+def test_default_starts_are_a_quarter_of_the_forecast_apart(steps, inits, saved, tmp_path):
+    """In 16 frames after a context of 4; a quarter of 3 steps is one, of 8 two, rounded down."""
+    later = open_fields([str(write_series(tmp_path / "later.nc", start="2010-01-01", frames=16))])
+    assert [start.init for start in choose_starts(saved, later, context=4, steps=steps)] == inits

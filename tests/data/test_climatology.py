@@ -115,3 +115,15 @@ def test_a_forecast_carries_the_cycles_of_its_training(forecast, series, tmp_pat
     found = xr.load_dataset(tmp_path / "fc.nc")["t2m_climatology_hour"]
     np.testing.assert_array_equal(found, load_cycles(run / "climatology.nc")["hour"][:, 0])
     assert found.dims == ("hour", "lat", "lon")
+
+
+def test_a_day_of_the_year_is_the_mean_over_fifteen_days_on_either_side(tmp_path):
+    """A year of zeros but for the 101st day, which is 31: of 31 days each, 31 means are 1 and the others 0."""
+    path = write_series(tmp_path / "s.nc", frames=365, freq="D", start="2001-01-01")
+    with xr.load_dataset(path) as dataset:
+        dataset["t2m"][:] = 0
+        dataset["t2m"][100] = 31
+    dataset.to_netcdf(path)
+    cycle = of_part(open_fields([str(path)]), range(365), "dayofyear")["dayofyear"][:, 0, 0, 0]
+    assert np.flatnonzero(cycle).tolist() == list(range(85, 116))
+    np.testing.assert_allclose(cycle[85:116], 1, rtol=1e-6)

@@ -208,6 +208,13 @@ MUTANTS = (
         after="squares / count",
         tests=("tests/data/test_statistics.py::test_inputs_have_mean_and_spread_of_all_blocks_of_the_training_part",),
     ),
+    Mutant(
+        name="yearly-cycle-over-fewer-days",
+        file="forecast_cli/data/climatology.py",
+        before="WINDOW = 15",
+        after="WINDOW = 14",
+        tests=("tests/data/test_climatology.py::test_a_day_of_the_year_is_the_mean_over_fifteen_days_on_either_side",),
+    ),
     # Models.
     Mutant(
         name="ridge-by-sum-of-squares",
@@ -350,14 +357,14 @@ MUTANTS = (
         file="forecast_cli/rollout/starts.py",
         before="max(1, steps // 4)",
         after="max(1, steps // 2)",
-        tests=("tests/test_rollout.py",),
+        tests=("tests/test_rollout.py::test_default_starts_are_a_quarter_of_the_forecast_apart",),
     ),
     Mutant(
         name="starts-every-step",
         file="forecast_cli/rollout/starts.py",
         before="every or max(1, steps // 4)",
         after="every or 1",
-        tests=("tests/test_rollout.py",),
+        tests=("tests/test_rollout.py::test_default_starts_are_a_quarter_of_the_forecast_apart",),
     ),
     # Rollout.
     Mutant(
