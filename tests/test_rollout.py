@@ -274,6 +274,16 @@ def trained_on(series, tiny_config, tmp_path):
             lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "min"})),
             "time step is 1 min, but the model was trained on 1 s",
         ),
+        (
+            lambda data: data.assign_coords(time=("time", 60 * np.arange(60.0), {"units": "s"})),
+            lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "min"})),
+            "time step is 1 min, but the model was trained on 60 s",
+        ),
+        (
+            lambda data: data,
+            lambda data: data.assign_coords(time=("time", 6 * np.arange(60.0), {"units": "h"})),
+            "time step is 6 h, but the model was trained on 6 hours",
+        ),
     ],
 )
 def test_fields_on_other_cells_levels_or_times_are_refused(trained_on, series, tmp_path, before, now, text):
@@ -294,8 +304,8 @@ def test_fields_on_other_cells_levels_or_times_are_refused(trained_on, series, t
         (lambda data: data, lambda data: data.assign_coords(lat=data["lat"].astype("float32"))),
         (lambda data: data, curved),
         (
-            lambda data: data.assign_coords(time=("time", 60 * np.arange(60.0), {"units": "s"})),
-            lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "minutes"})),
+            lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "s"})),
+            lambda data: data.assign_coords(time=("time", np.arange(60.0), {"units": "seconds"})),
         ),
     ],
 )

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import cftime
 import numpy as np
 import xarray as xr
 
 from forecast_cli.data.coordinates import first_difference, grid_coordinates, scalar_coordinates
 from forecast_cli.data.roles import Roles, coordinate_of
-from forecast_cli.data.times import TimeAxis, show
+from forecast_cli.data.times import TimeAxis, dates_of, show
 from forecast_cli.data.units import same_time_unit, same_unit
 from forecast_cli.domain import TimeStep
 from forecast_cli.errors import DataError
@@ -155,3 +156,26 @@ def _laid_on(dataset: xr.Dataset, first: xr.Dataset, shared: Sequence[str | None
     axes = {name: first[name].variable for name in shared if name and name in first.indexes and name in dataset.indexes}
     single = [name for name in dropped if name in dataset.variables and not dataset[name].ndim]
     return dataset.drop_vars(single).assign_coords(axes)
+
+
+def with_dates_of_one_kind(parts: Sequence[Part]) -> Sequence[Part]:
+    """The parts of one calendar, with cftime dates in all of them where datetime64 does not reach the times of one."""
+    firsts = [part.times.values.flat[0] for part in parts if part.times is not None and part.times.size]
+    calendars = [str(first.calendar) for first in firsts if isinstance(first, cftime.datetime)]
+    if not calendars:
+        return parts
+    return [replace(part, dataset=_with_cftime(part, calendars[0])) if _kind(part) == "M" else part for part in parts]
+
+
+def _kind(part: Part) -> str:
+    return "" if part.times is None else part.times.dtype.kind
+
+
+def _with_cftime(part: Part, calendar: str) -> xr.Dataset:
+    times = part.times
+    assert times is not None
+    dates = [
+        cftime.datetime(*date.timetuple()[:6], date.microsecond, calendar=calendar) for date in dates_of(times.values)
+    ]
+    variable = xr.Variable(times.dims, np.array(dates, object), times.attrs, times.encoding)
+    return part.dataset.assign_coords({str(times.name): variable})

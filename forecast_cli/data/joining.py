@@ -6,7 +6,17 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from forecast_cli.data.agreement import ALL, IGNORED, KIND, NONE, VALUES, VERTICAL, Part, agreeing
+from forecast_cli.data.agreement import (
+    ALL,
+    IGNORED,
+    KIND,
+    NONE,
+    VALUES,
+    VERTICAL,
+    Part,
+    agreeing,
+    with_dates_of_one_kind,
+)
 from forecast_cli.data.files import Opened
 from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest, role_by_attributes, role_of
@@ -172,9 +182,10 @@ def _dimension_along(parts: Sequence[Part]) -> str:
 
 def _join(parts: Sequence[Part], along: str, source: str) -> xr.Dataset:
     """One dataset out of several with the same variables, along a dimension."""
+    if len(parts) == 1:
+        return parts[0].dataset
+    parts = with_dates_of_one_kind(parts)
     datasets, times = [part.dataset for part in parts], [part.times for part in parts]
-    if len(datasets) == 1:
-        return datasets[0]
     if along == parts[0].roles.time and all(time is not None and time.size for time in times):
         order = sorted(range(len(times)), key=lambda i: times[i].values.min())  # type: ignore[union-attr]
         datasets = [datasets[i] for i in order]

@@ -19,6 +19,8 @@ def select(dataset: xr.Dataset, roles: Roles, dimension: str, choice: str, sourc
     known = {"sample": roles.sample, "time": roles.time, "y": roles.y, "x": roles.x}
     if dimension not in dataset.dims:
         dimension = known.get(dimension) or dimension
+    if dimension in dataset.variables and not dataset[dimension].ndim:
+        return _already_selected(dataset, dimension, choice, source)
     if dimension not in dataset.dims:
         raise DataError(
             f"{source}: --select {dimension}={choice}: no such dimension{nearest(dimension, map(str, dataset.dims))}. "
@@ -38,6 +40,18 @@ def select(dataset: xr.Dataset, roles: Roles, dimension: str, choice: str, sourc
         )
         raise DataError(f"{source}: --select {dimension}={choice} selects nothing: {here}.")
     return selected
+
+
+def _already_selected(dataset: xr.Dataset, dimension: str, choice: str, source: str) -> xr.Dataset:
+    """`dataset`, whose level, member or the like is a single number; DataError where it is another than the choice."""
+    value = dataset[dimension].values
+    try:
+        same = bool(np.isclose(float(value), float(choice))) if value.dtype.kind in "fiu" else str(value) == choice
+    except ValueError as error:
+        raise DataError(f"--select {dimension}={choice}: expected a value, as '{dimension}' has one only.") from error
+    if not same:
+        raise DataError(f"{source}: --select {dimension}={choice} selects nothing: its value is {value}.")
+    return dataset
 
 
 def _selected(

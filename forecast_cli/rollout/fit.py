@@ -8,7 +8,7 @@ from forecast_cli.checkpoint import SavedModel
 from forecast_cli.data.coordinates import axes_of, first_difference
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.inputs import Inputs
-from forecast_cli.data.units import same_unit, scale
+from forecast_cli.data.units import same_time_unit, same_unit
 from forecast_cli.domain import Domain, TimeStep
 from forecast_cli.errors import CheckpointError
 
@@ -39,11 +39,11 @@ def _grid(domain: Domain) -> str:
 
 
 def _same_step(trained: TimeStep, here: TimeStep) -> bool:
-    """Compare two time steps, which may count in different units: 60 s is 1 min."""
-    scales = scale(trained.unit), scale(here.unit)
-    if scales[0] is None or scales[1] is None or scales[0][0] != scales[1][0]:
-        return same_unit(trained.unit, here.unit) and bool(np.isclose(trained.amount, here.amount, rtol=1e-3))
-    return bool(np.isclose(trained.amount * scales[0][1], here.amount * scales[1][1], rtol=1e-3))
+    """Compare two time steps. Plain numbers share their unit too: the run keeps its periods as such numbers."""
+    units = trained.unit, here.unit
+    own = {"second", "month", "frame"}.intersection(units)  # of dates, and of files without times
+    same = units[0] == units[1] if own else same_time_unit(*units)
+    return same and bool(np.isclose(trained.amount, here.amount, rtol=1e-3))
 
 
 def require_inputs(saved: SavedModel, inputs: Inputs) -> None:

@@ -152,3 +152,17 @@ def test_variables_on_levels_of_their_own_stand_beside_each_other(tmp_path):
 def test_frames_that_are_numbered_may_have_times_of_any_kind(tmp_path):
     fields = opened(tmp_path, part(dates=False), plain(part(6, dates=False), "min"), time_as_steps=True)
     assert fields.frames == 12
+
+
+def test_dates_on_both_sides_of_what_datetime64_holds_are_one_series(tmp_path):
+    """Nanoseconds since 1970 end on 2262-04-11: the first file is read as datetime64, the second as cftime."""
+    dates = xr.date_range("2262-04-05", periods=12, freq="D", use_cftime=True)
+    parts = [part().assign_coords(time=dates[:6]), part().assign_coords(time=dates[6:])]
+    fields = opened(tmp_path, *parts)
+    assert fields.frames == 12
+    assert [date.isoformat()[:10] for date in fields.times.values[[0, 6, 11]]] == [
+        "2262-04-05",
+        "2262-04-11",
+        "2262-04-16",
+    ]
+    assert str(fields.domain.time_step) == "1 day"

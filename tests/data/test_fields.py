@@ -317,6 +317,13 @@ def test_select_takes_values_ranges_and_dates(levels, select, first, samples, fr
     assert fields.domain.shape[2] == (3 if "lon" in select else 5)
 
 
+def test_a_level_that_a_file_has_alone_is_selected_already(tmp_path):
+    path = write(tmp_path / "u.nc", dataset_of(level=500.0))
+    np.testing.assert_array_equal(read(path, select={"level": "500"}), WAVE[:, None])
+    assert "--select level=850 selects nothing: its value is 500.0" in refused(path, select={"level": "850"})
+    assert "expected a value" in refused(path, select={"level": "400:600"})
+
+
 def test_select_keeps_the_numbers_of_the_samples(levels):
     assert open_fields([levels], select={"level": "250", "sample": "2:4"}).dataset["sample"].values.tolist() == [2, 3]
 
