@@ -229,7 +229,7 @@ def test_a_difference_has_its_own_autocorrelation():
     low, high = found.difference_bounds[1].ravel()
     assert 0 < low < 2 < high
     assert len(found.notes) == 1
-    assert "2 of 2 intervals of scores" in found.notes[0]
+    assert "the intervals of 2 of 2 scores" in found.notes[0]
 
 
 def test_a_record_shorter_than_two_runs_of_overlapping_starts_is_too_short():
@@ -299,13 +299,12 @@ def test_a_record_too_short_has_no_star_and_says_why(tmp_path, forecast):
     result = forecast("evaluate", path, "--truth", truth, "-o", tmp_path / "s.nc", *options)
     assert result.exit_code == 0
     told = " ".join(result.stderr.split())
-    assert "The record is too short for 1 of 2 intervals of scores (marked ?)" in told
-    assert "too short for 1 of 1 intervals of differences (no *)" in told
+    assert "The record is too short for the intervals of 1 of 2 scores (marked ?) and 1 of 1 differences (no *)" in told
     assert "]?" in told
     assert "* [" not in told
-    assert "too short for 1 of 2" in result.stdout
+    assert "too short for the intervals of 1 of 2" in result.stdout
     shown = forecast("info", tmp_path / "s.nc")
-    assert "too short for 1 of 2" in " ".join(shown.stderr.split())
+    assert "too short for the intervals of 1 of 2" in " ".join(shown.stderr.split())
     with xr.open_dataset(tmp_path / "s.nc") as scores:
         assert scores["independent_starts"].sel(model="ours").item() == pytest.approx(2)
         assert "too short" in scores.attrs["bootstrap_notes"]
