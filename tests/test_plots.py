@@ -175,6 +175,19 @@ def test_intervals_are_bands_and_every_region_has_a_row(sure_scores, forecast, f
     assert (band.min(), band.max()) == pytest.approx((bounds.min(), bounds.max()))
 
 
+def test_bands_that_are_not_reliable_are_hatched(sure_scores, figures, tmp_path):
+    from forecast_cli.plots import plot_scores
+
+    with xr.open_dataset(sure_scores) as scores:
+        few = xr.zeros_like(scores["independent_starts"]) + 6
+        for count, name in ((6, "sure.png"), (5.9, "unsure.png")):
+            few[{"model": 0, "lead_time": 0}] = count
+            plot_scores(scores.assign(independent_starts=few), tmp_path / name)
+        plot_scores(scores.drop_vars("independent_starts"), tmp_path / "earlier.png")
+    hatched = [[bool(band.get_hatch()) for band in figure.axes[0].collections] for figure in figures]
+    assert [sum(bands) for bands in hatched] == [0, 1, 0]
+
+
 def test_spectra_are_drawn_at_the_lead_times_asked_for(sure_scores, score_file, forecast, figures, tmp_path):
     picture = ("-o", tmp_path / "p.png", "--what", "spectra", "--lead", "1,3")
     assert forecast("plot", sure_scores, *picture).exit_code == 0

@@ -229,7 +229,7 @@ def test_a_difference_has_its_own_autocorrelation():
     low, high = found.difference_bounds[1].ravel()
     assert 0 < low < 2 < high
     assert len(found.notes) == 1
-    assert "2 of 2 intervals of scores" in found.notes[0]
+    assert "the intervals of 2 of 2 scores" in found.notes[0]
 
 
 def test_a_record_shorter_than_two_runs_of_overlapping_starts_is_too_short():
@@ -299,13 +299,12 @@ def test_a_record_too_short_has_no_star_and_says_why(tmp_path, forecast):
     result = forecast("evaluate", path, "--truth", truth, "-o", tmp_path / "s.nc", *options)
     assert result.exit_code == 0
     told = " ".join(result.stderr.split())
-    assert "The record is too short for 1 of 2 intervals of scores (marked ?)" in told
-    assert "too short for 1 of 1 intervals of differences (no *)" in told
+    assert "The record is too short for the intervals of 1 of 2 scores (marked ?) and 1 of 1 differences (no *)" in told
     assert "]?" in told
     assert "* [" not in told
-    assert "too short for 1 of 2" in result.stdout
+    assert "too short for the intervals of 1 of 2" in result.stdout
     shown = forecast("info", tmp_path / "s.nc")
-    assert "too short for 1 of 2" in " ".join(shown.stderr.split())
+    assert "too short for the intervals of 1 of 2" in " ".join(shown.stderr.split())
     with xr.open_dataset(tmp_path / "s.nc") as scores:
         assert scores["independent_starts"].sel(model="ours").item() == pytest.approx(2)
         assert "too short" in scores.attrs["bootstrap_notes"]
@@ -321,3 +320,32 @@ def test_a_record_long_enough_has_its_star_and_no_note(tmp_path, forecast):
     assert "]?" not in told
     shorter = forecast("evaluate", path, "--truth", truth, *options, "--block", 2)
     assert "Blocks of 2 are shorter than overlap and autocorrelation" in " ".join(shorter.stderr.split())
+
+
+def test_trajectories_are_drawn_one_by_one_whatever_their_order(tmp_path):
+    """Errors that rise from sample to sample: with times they would be dependent."""
+    samples, truth = np.arange(12), np.random.default_rng(0).normal(size=(12, 4, 1))
+    times = xr.Variable("time", np.arange(4.0), {"units": "s"})
+    xr.Dataset({"u": (("sample", "time", "x"), truth)}, {"time": times, "x": [0.0]}).to_netcdf(tmp_path / "t.nc")
+    values = truth[:, 1:] + samples[:, None, None]
+    forecast = xr.Dataset({"u": (("sample", "lead_time", "x"), values)}).assign_coords(
+        sample=samples,
+        lead_time=("lead_time", [1.0, 2.0, 3.0], {"units": "s"}),
+        init_time=((), 0.0, {"units": "s"}),
+        valid_time=("lead_time", [1.0, 2.0, 3.0], {"units": "s"}),
+        x=[0.0],
+    )
+    forecast.attrs = {"forecast_kind": "forecast", "forecast_variables": "u", "forecast_model": "ours"}
+    forecast.to_netcdf(tmp_path / "f.nc")
+    scores = evaluation.evaluate(
+        [open_forecast(tmp_path / "f.nc")],
+        [str(tmp_path / "t.nc")],
+        metrics=["bias"],
+        bootstrap=evaluation.Bootstrap(2000),
+    )
+    assert scores.attrs["bootstrap_block"] == 1
+    assert scores.attrs["bootstrap_notes"] == ""
+    assert (scores["independent_starts"] == 12).all()
+    # Student's t of 11 degrees of freedom is 2.201; the variance of 0 to 11 is 13.
+    width = scores["score_bounds"].diff("bound").values
+    np.testing.assert_allclose(width, 2 * 2.201 * math.sqrt(13 / 12), rtol=0.06)

@@ -130,8 +130,9 @@ def _print_table(scores: "xr.Dataset") -> None:
             f" Intervals: 95 %, {scores.attrs['bootstrap']} draws of blocks of {scores.attrs['bootstrap_block']} starts; "
             "* differs from the first forecast."
         )
-        told += f" {scores.attrs['bootstrap_notes']}".rstrip()
-    console.print(told + _spectra_note(scores), markup=False)
+    for line in (told, scores.attrs.get("bootstrap_notes"), _spectra_note(scores)):
+        if line:
+            console.print(line, markup=False)
 
 
 def _spectra_note(scores: "xr.Dataset") -> str:
@@ -144,7 +145,7 @@ def _spectra_note(scores: "xr.Dataset") -> str:
         return ""
     span = f"{few}" if few == most else f"{few} to {most}"
     return (
-        f" Spectra: means over the {span} of {starts} starts at which truth and every model have a field without gaps."
+        f"Spectra: means over the {span} of {starts} starts at which truth and every model have a field without gaps."
     )
 
 

@@ -216,15 +216,17 @@ class Intervals:
             notes.append(
                 f"Blocks of {self.block} are shorter than overlap and autocorrelation of the starts demand: {self.default}."
             )
-        for what, numbers in (
-            ("scores (marked ?)", self.independent),
-            ("differences (no *)", self.difference_independent[1:]),
-        ):
-            if few := int((numbers < FEWEST).sum()):
-                notes.append(
-                    f"The record is too short for {few} of {int(np.isfinite(numbers).sum())} intervals of {what}: overlap and "
-                    f"autocorrelation leave fewer than {FEWEST} independent starts (at worst {np.nanmin(numbers):.2g})."
-                )
+        scores, differences = self.independent, self.difference_independent[1:]
+        few = [
+            f"{int((numbers < FEWEST).sum())} of {int(np.isfinite(numbers).sum())} {what}"
+            for what, numbers in (("scores (marked ?)", scores), ("differences (no *)", differences))
+            if (numbers < FEWEST).any()
+        ]
+        if few:
+            notes.append(
+                f"The record is too short for the intervals of {' and '.join(few)}: overlap and autocorrelation leave "
+                f"fewer than {FEWEST} independent starts."
+            )
         return notes
 
 
