@@ -229,8 +229,8 @@ def stored_type(variable: xr.Variable) -> np.dtype[Any]:
 def unwritten_values(path: Path, group: str) -> dict[str, Number]:
     """What cells hold that were never written, of each variable of a NetCDF or HDF5 file that declares no `_FillValue`.
 
-    Types of one byte have no such value by convention, and 0 is none. The default of floating-point types is no number of any
-    field: it is refused where it is read (`sentinels`), as the remedy is to declare it.
+    Types of one byte have no such value by convention, and 0 is none. The default of floating-point types is left in fields,
+    where it is refused with the remedy to declare it (`sentinels`).
     """
     found: dict[str, Number] = {}
     with netCDF4.Dataset(path) as file:
@@ -239,8 +239,10 @@ def unwritten_values(path: Path, group: str) -> dict[str, Number]:
             if kind not in "iuf" or "_FillValue" in variable.ncattrs() or variable.dtype.itemsize == 1:
                 continue
             value = variable.get_fill_value()
+            if value is None or value == 0 or not np.isfinite(value):
+                continue
             default = netCDF4.default_fillvals[variable.dtype.str[1:]]
-            if value is None or value == 0 or not np.isfinite(value) or (kind == "f" and np.isclose(value, default)):
+            if kind == "f" and variable.ndim > 1 and np.isclose(value, default):
                 continue
             found[name] = np.asarray(value).item()
     return found

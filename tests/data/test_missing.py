@@ -9,6 +9,7 @@ from files import write_series
 
 from forecast_cli.data.fields import open_fields
 from forecast_cli.data.files import open_place
+from forecast_cli.errors import DataError
 
 STORED = np.arange(20).reshape(5, 2, 2)  # at the first time: 0 1 2 3
 
@@ -150,3 +151,18 @@ def test_a_value_outside_the_valid_range_is_refused_or_masked_in_training(foreca
     assert refused.exit_code == 3
     assert "'t2m' is missing or infinite at frame 0, row 0, column 0" in refused.stderr
     assert forecast(*command, "-o", tmp_path / "run", "--nan", "mask").exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["i4", "i8", "f8"])
+def test_times_and_places_never_written_are_refused(tmp_path, kind):
+    path = write_series(tmp_path / "s.nc", frames=5)
+    for name, said in (("time", "time 'time' is missing at frame 4"), ("lat", "'lat' is nan at cell 5")):
+        with xr.open_dataset(path, decode_times=False) as series, netCDF4.Dataset(tmp_path / f"{name}.nc", "w") as file:
+            for axis, size in series.sizes.items():
+                file.createDimension(axis, size)
+                coordinate = file.createVariable(axis, kind if axis == name else "f8", (axis,))
+                coordinate.units = series[axis].units
+                coordinate[: size - (axis == name)] = series[axis].values[: size - (axis == name)]
+            file.createVariable("t2m", "f4", series["t2m"].dims)[:] = series["t2m"].values
+        with pytest.raises(DataError, match=said):
+            open_fields([str(tmp_path / f"{name}.nc")])

@@ -81,6 +81,7 @@ REAL = {
     "few counts": RANDOM.poisson(0.1, (40, 8, 10)).astype(float),
     "large counts": with_cells(RANDOM.integers(0, 20000, (40, 8, 10)), 9999),
     "pressures around 999.9 hPa": with_cells(np.round(KELVIN + 725, 1), 999.9),
+    "levels that never leave -9998 but once": with_cells(np.full((40, 8, 10), -9998), -9999),
     "a number of no custom": with_cells(KELVIN, -1234),
 }
 

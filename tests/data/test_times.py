@@ -278,7 +278,13 @@ def test_lead_times_of_months_count_steps():
 def test_lead_times_of_numbers_keep_the_unit_of_the_file():
     lead = axis_of(0.5 * np.arange(10), units="s").lead_times(3)
     assert lead.values.tolist() == [0.5, 1.0, 1.5]
-    assert lead.attrs["units"] == "s"
+    assert (lead.attrs["units"], lead.attrs["standard_name"]) == ("s", "forecast_period")
+
+
+def test_lead_times_of_numbers_without_unit_are_no_period_of_time():
+    lead = axis_of(0.5 * np.arange(10)).lead_times(3)
+    assert lead.attrs["units"] == "1"
+    assert "standard_name" not in lead.attrs
 
 
 @pytest.mark.parametrize("calendar", ["standard", "360_day", "noleap"])
