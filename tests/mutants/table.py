@@ -321,7 +321,7 @@ MUTANTS = (
         name="persistence-of-a-start-missing-from-the-truth",
         file="forecast_cli/evaluation/baselines.py",
         before="np.where(init < 0, -1, frames)",
-        after="frames",
+        after="np.where(init < 0, 0, frames)",
         tests=("tests/test_evaluation.py",),
     ),
     Mutant(
