@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from forecast_cli.data.fields import open_fields
-from forecast_cli.data.noise import parse_noise
+from forecast_cli.data.noise import parse_noise, with_noise
 from forecast_cli.equations import PROBLEMS
 from forecast_cli.errors import ConfigError
 
@@ -217,3 +217,14 @@ def test_json_says_what_was_made(forecast, tmp_path):
 def test_a_full_period_of_a_periodic_file_is_known_to_convolutions(made, tmp_path):
     made("allen-cahn")
     assert open_fields([str(tmp_path / "data.nc")]).domain.boundary == "circular"
+
+
+def test_relative_noise_is_a_share_of_the_spread_of_its_own_variable():
+    """Variables that alternate between -1 and 1, and between -10 and 10; the first frame stays exact."""
+    frames = np.array([-1.0, 1.0] * 4)[:, None, None, None] * np.array([1.0, 10.0])[:, None, None] * np.ones((2, 3, 4))
+    noise = parse_noise("a=10%,b=20%", ["a", "b"])
+    noisy = with_noise(frames, noise, ["a", "b"], np.random.default_rng(5), exact=1)
+    draws = np.random.default_rng(5).standard_normal((2, 7, 3, 4))
+    np.testing.assert_array_equal(noisy[0], frames[0])
+    np.testing.assert_allclose(noisy[1:, 0] - frames[1:, 0], 0.1 * draws[0], atol=1e-12)
+    np.testing.assert_allclose(noisy[1:, 1] - frames[1:, 1], 2.0 * draws[1], atol=1e-12)

@@ -28,8 +28,7 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
     chi2 = float(np.nansum(residual**2)) / freedom
     deviation = fit.uncertainty.deviation if fit.uncertainty else None
     if deviation is not None:
-        # What the model cannot explain makes the depth less sure.
-        deviation = deviation * math.sqrt(max(1.0, chi2))
+        deviation = widened(deviation, chi2)
     noise = fit.objective.misfit.deviation.cpu().numpy().astype(float)
     soundings = fit.objective.soundings
     verdict = judge(
@@ -81,6 +80,11 @@ def judged(fit: Fit, seconds: float) -> tuple[Result, Outcome]:
     )
     outcome = Outcome(verdict, descent.stopped, chi2, descent.iterations, seconds, scores, tuple(warnings))
     return result, outcome
+
+
+def widened(deviation: np.ndarray, chi2: float) -> np.ndarray:
+    """Multiply a standard deviation by the root of reduced chi^2 above 1: what the model cannot explain makes the depth less sure."""
+    return deviation * math.sqrt(max(1.0, chi2))
 
 
 def _numbers(fit: Fit) -> dict[str, float]:

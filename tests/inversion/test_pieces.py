@@ -19,6 +19,7 @@ from forecast_cli.inversion.checks import scored, taylor_order
 from forecast_cli.inversion.depths import Depths, smooth, white
 from forecast_cli.inversion.descent import Descent, descend
 from forecast_cli.inversion.ensemble import ensemble
+from forecast_cli.inversion.judgement import widened
 from forecast_cli.inversion.misfit import Objective, Soundings
 from forecast_cli.inversion.noise import estimate
 from forecast_cli.inversion.uncertainty import curvature_of, dense_posterior
@@ -331,3 +332,17 @@ def test_every_reason_is_told_at_once():
 
 def test_chi2_that_is_no_number_is_not_trusted():
     assert not verdict(chi2=math.nan).trustworthy
+
+
+@pytest.mark.parametrize(("chi2", "expected"), [(4.0, [6.0, 1.0]), (1.0, [3.0, 0.5]), (0.25, [3.0, 0.5])])
+def test_a_standard_deviation_grows_with_the_root_of_chi2_and_never_shrinks(chi2, expected):
+    assert widened(np.array([3.0, 0.5]), chi2).tolist() == expected
+
+
+def test_the_logarithm_of_a_free_number_that_nothing_tells_has_the_spread_of_its_prior():
+    """0.3 with no data; with data that say as much as the prior, a curvature of 1 in its unknown, 0.3 / sqrt(2)."""
+    found = objective(learn=("gravity",))
+    x, curvature = draw(31), np.zeros((31, 31))
+    assert_allclose(dense_posterior(found, x, curvature).numbers, [0.3])
+    curvature[30, 30] = 1
+    assert_allclose(dense_posterior(found, x, curvature).numbers, [0.3 / math.sqrt(2)])

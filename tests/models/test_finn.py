@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from seas import model as sea_model
 from torch.testing import assert_close
 
 from forecast_cli.config import load_config
@@ -228,3 +229,19 @@ def test_learned_functions_span_the_training_part(burgers):
     assert (name, unit, function.channels) == ("u", "1", [0])
     assert (float(values[0]), float(values[-1])) == pytest.approx((record.min(), record.max()))
     assert_close(function.known[0], values)
+
+
+def test_a_diffusivity_starts_at_a_tenth_of_one_step_a_frame(burgers):
+    """Cells of 0.1 and frames 0.05 apart: 0.1 * 0.1^2 / (2 * 0.05)."""
+    path, fields = burgers
+    model = prepare(config_for(path, "burgers", model__learn="D"), fields).model
+    assert model.learned_numbers()["D"][0] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(("mean", "ends"), [(10.0, (6.0, 14.0)), (3.0, (0.0, 7.0))])
+def test_a_function_of_the_depth_spans_two_deviations_around_its_mean(mean, ends):
+    model = sea_model(learn=("transport",), per_frame=1)
+    model.set_statistics(static_mean=torch.full((1, 1, 1), mean), static_scale=torch.full((1, 1, 1), 2.0))
+    (function,) = model.learned_functions()
+    depths = function.inputs[1][2]
+    assert (float(depths[0]), float(depths[-1])) == pytest.approx(ends)

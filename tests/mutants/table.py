@@ -321,7 +321,7 @@ MUTANTS = (
         name="persistence-of-a-start-missing-from-the-truth",
         file="forecast_cli/evaluation/baselines.py",
         before="np.where(init < 0, -1, frames)",
-        after="frames",
+        after="np.where(init < 0, 0, frames)",
         tests=("tests/test_evaluation.py",),
     ),
     Mutant(
@@ -408,5 +408,54 @@ MUTANTS = (
         before="first + np.arange(len(cycle))",
         after="np.arange(len(cycle))",
         tests=("tests/test_rollout.py::test_cycles_are_written_under_the_hours_days_and_months_of_a_calendar",),
+    ),
+    # Inversion.
+    Mutant(
+        name="uncertainty-by-chi2-without-its-root",
+        file="forecast_cli/inversion/judgement.py",
+        before="deviation * math.sqrt(max(1.0, chi2))",
+        after="deviation * max(1.0, chi2)",
+        tests=(
+            "tests/inversion/test_pieces.py::test_a_standard_deviation_grows_with_the_root_of_chi2_and_never_shrinks",
+        ),
+    ),
+    Mutant(
+        name="uncertainty-shrinks-below-chi2-of-one",
+        file="forecast_cli/inversion/judgement.py",
+        before="deviation * math.sqrt(max(1.0, chi2))",
+        after="deviation * math.sqrt(chi2)",
+        tests=(
+            "tests/inversion/test_pieces.py::test_a_standard_deviation_grows_with_the_root_of_chi2_and_never_shrinks",
+        ),
+    ),
+    Mutant(
+        name="spread-of-free-numbers",
+        file="forecast_cli/inversion/uncertainty.py",
+        before="np.full(len(objective.free), FREEDOM)",
+        after="np.full(len(objective.free), 1.0)",
+        tests=(
+            "tests/inversion/test_pieces.py::test_the_logarithm_of_a_free_number_that_nothing_tells_has_the_spread_of_its_prior",
+        ),
+    ),
+    Mutant(
+        name="first-guess-of-a-diffusivity",
+        file="forecast_cli/models/finn.py",
+        before="return 0.1 / (2 * self.interval",
+        after="return 1.0 / (2 * self.interval",
+        tests=("tests/models/test_finn.py::test_a_diffusivity_starts_at_a_tenth_of_one_step_a_frame",),
+    ),
+    Mutant(
+        name="range-of-depths-cut-at-the-mean",
+        file="forecast_cli/models/finn.py",
+        before="clamp(min=0), middle + reach",
+        after="clamp(min=0), middle",
+        tests=("tests/models/test_finn.py::test_a_function_of_the_depth_spans_two_deviations_around_its_mean",),
+    ),
+    Mutant(
+        name="relative-noise-of-all-variables",
+        file="forecast_cli/data/noise.py",
+        before="size = frames[:, channel].std()",
+        after="size = frames.std()",
+        tests=("tests/test_simulate_equations.py::test_relative_noise_is_a_share_of_the_spread_of_its_own_variable",),
     ),
 )
