@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from forecast_cli.errors import OutputError
@@ -44,7 +44,8 @@ def write_atomically(path: Path, content: bytes) -> None:
                 raise OutputError(f"{path}: {size} of {len(content)} bytes arrived on the disk. The old file is kept.")
             take_name(partial, path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only disk refuses this, too
+                partial.unlink(missing_ok=True)
             raise
 
 
@@ -90,6 +91,8 @@ def claimed(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         yield
         return
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be opened ({error.strerror}). Choose another name.") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
