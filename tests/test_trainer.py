@@ -276,3 +276,27 @@ def test_damaged_weights_are_told_before_a_resumed_training_begins(series, tmp_p
     with pytest.raises(CheckpointError, match="damaged"):
         trainer.train(config, open_fields([str(series)]), run, device=CPU, reporter=watcher, resume="auto")
     assert watcher.steps == 0
+
+
+@pytest.mark.parametrize("name", ["minconvlstm", "var"])
+def test_every_session_of_a_training_advances_however_soon_it_is_stopped(name, trajectories, tmp_path):
+    """One step, one validation of several batches, or one fit at a time."""
+    options = smallest(name) | {"data__split": "0.2,0.7,0.1", "training__epochs": 2}
+    whole = trained(trajectories, tmp_path / "whole", **options)
+    config, fields, run = config_for(trajectories, **options), open_fields([str(trajectories)]), tmp_path / "run"
+    sessions = 0
+    while True:
+        sessions += 1
+        session = trainer.Trainer(trainer.prepare(config, fields), run, CPU)
+        if sessions == 1:
+            run.mkdir()
+            checkpoint.save_config(run, config)
+        else:
+            session.restore()
+        try:
+            session.run_to_end(Silent(), lambda: "time limit")
+            break
+        except Stopped:
+            assert sessions < 100
+    assert_same_state(whole, run)
+    assert metrics(whole) == metrics(run)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from forecast_cli.cli import shared
-from forecast_cli.errors import ConfigError
+from forecast_cli.errors import CheckpointError, ConfigError
 
 
 def rollout(
@@ -29,7 +29,13 @@ def rollout(
     init_every: Annotated[
         int | None, typer.Option(help="Steps between starts in a series. [default: a quarter of the forecast]")
     ] = None,
-    mask: shared.Mask = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Mask of a run trained with missing values: FILE:variable or NAME, cells where it is not 0; NAME=2 where it is 2. "
+            "[default: as trained]"
+        ),
+    ] = None,
     static: shared.Static = None,
     forcing: shared.Forcing = None,
     dims: shared.Dims = None,
@@ -90,6 +96,10 @@ def rollout(
     elsewhere = {"mask": mask, "static": shared.names(static), "forcing": shared.names(forcing)}
     trained = saved.config.data.model_copy(update={key: value for key, value in elsewhere.items() if value})
     refuse_inputs(output, references(trained))
+    if mask and not saved.model.masked:
+        raise CheckpointError(
+            f"--mask {mask}: {run} was trained without --mask or --nan mask. Leave it out, or train with one."
+        )
     chosen = {**trained.select, **(shared.assignments(select, "--select") or {})}
     fields = open_fields(
         data,

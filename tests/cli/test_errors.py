@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from files import describe_weights, write_series, write_trajectories
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 USAGE, DATA, RUN, DIVERGED, OUTPUT = 2, 3, 4, 5, 7
 TINY = ("--hidden", 4, "--context", 4, "--horizon", 2, "--epochs", 1)
@@ -610,3 +610,54 @@ def test_scores_that_cannot_be_written_are_one_line(forecast, predicted, series,
 def test_a_file_that_is_missing_is_named_before_its_kind_is_judged(forecast, series, tmp_path):
     result = forecast("plot", tmp_path / "none.nc", "--truth", series, "-o", tmp_path / "a.png")
     refused(result, DATA, "none.nc: cannot be read (No such file or directory)")
+
+
+def test_a_record_within_the_training_part_says_so_and_how_to_forecast_there(forecast, series, series_run, tmp_path):
+    """Training takes frames 0 to 41, six hours apart, validation 42 to 50."""
+    command = ("rollout", series_run, "--data", series, "--steps", 3, "-o", tmp_path / "f.nc", "--select")
+    inside = (*command, "time=2000-01-01:2000-01-05")
+    refused(
+        forecast(*inside), DATA, "all 20 frames (2000-01-01T00:00:00 to 2000-01-05T18:00:00) were used in training:"
+    )
+    both = (*command, "time=2000-01-10:2000-01-12")
+    refused(forecast(*both), DATA, "were used in training and validation:", "--init-time")
+    assert forecast(*inside, "--init-time", "2000-01-02").exit_code == 0
+
+
+def test_a_mask_for_a_run_trained_without_one_is_refused(forecast, place):
+    command = ("rollout", place / "run", "--data", place / "t.nc", "--mask", f"{place}/m.nc:mask", "-o", place / "f.nc")
+    refused(forecast(*command), RUN, "trained without --mask")
+
+
+def test_the_help_of_a_mask_names_only_options_that_the_command_has(forecast):
+    for command in ("train", "rollout", "invert-topography"):
+        text = forecast(command, "--help").stdout
+        assert ("--nan mask" not in text) or "--nan " in text.replace("--nan mask", "")
+
+
+@pytest.mark.parametrize("change", ["order", "unit", "name"])
+def test_weights_for_other_variables_are_no_start(change, forecast, tmp_path):
+    data = xr.open_dataset(write_series(tmp_path / "one.nc")).load()
+    data["q"] = (data.t2m * 1e-3).assign_attrs(units="kg kg-1")
+    data.to_netcdf(tmp_path / "two.nc")
+    assert forecast("train", tmp_path / "two.nc", "--variable", "t2m,q", "-o", tmp_path / "a", *TINY).exit_code == 0
+    options = ("--init-from", tmp_path / "a", "-o", tmp_path / "b", *TINY)
+    if change == "order":
+        refused(forecast("train", tmp_path / "two.nc", "--variable", "q,t2m", *options), RUN, "--variable t2m,q")
+        return
+    data["q"].attrs["units"] = "g kg-1"
+    (data if change == "unit" else data.drop_vars("q")).to_netcdf(tmp_path / "other.nc")
+    refused(forecast("train", tmp_path / "other.nc", *options), RUN, "q")
+
+
+def test_variables_of_another_order_are_matched_by_name_and_the_statistics_are_named(forecast, tmp_path):
+    data = xr.open_dataset(write_series(tmp_path / "one.nc")).load()
+    data["q"] = (data.t2m * 1e-3).assign_attrs(units="kg kg-1")
+    data.to_netcdf(tmp_path / "two.nc")
+    assert forecast("train", tmp_path / "two.nc", "--variable", "q,t2m", "-o", tmp_path / "a", *TINY).exit_code == 0
+    result = forecast("train", tmp_path / "two.nc", "--init-from", tmp_path / "a", "-o", tmp_path / "b", *TINY)
+    assert result.exit_code == 0
+    assert f"normalization statistics (mean, scale) of {tmp_path / 'a'}" in result.stderr
+    first, second = (load_file(tmp_path / run / "model.safetensors") for run in "ab")
+    assert torch.equal(first["mean"], second["mean"])
+    assert 0.2 < first["mean"][0] < 0.4 < 200 < first["mean"][1]
