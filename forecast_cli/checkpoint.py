@@ -278,6 +278,12 @@ def load_state(run: Path, device: torch.device | str) -> dict[str, Any]:
     return state
 
 
+def files_of(run: Path) -> list[Path]:
+    """The files that a run directory may have, each of which a later command may read."""
+    names = (WEIGHTS, DESCRIPTION, STATE, CONFIG, METRICS, LOG, ENVIRONMENT, TENSORBOARD, CLIMATOLOGY, CLOSURES)
+    return [run / name for name in names]
+
+
 def is_run(run: Path) -> bool:
     """Whether a folder is of a training, if only its first file."""
     first = (CONFIG, LOG, ENVIRONMENT, TENSORBOARD)

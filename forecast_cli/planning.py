@@ -36,9 +36,11 @@ from forecast_cli.data.windows import (
     require_windows,
     split,
 )
-from forecast_cli.errors import ConfigError
+from forecast_cli.domain import Domain
+from forecast_cli.errors import CheckpointError, ConfigError
 from forecast_cli.models import ForecastModel, Records, build_model, completed
 from forecast_cli.objective import loss_weights, weighted_loss
+from forecast_cli.plan_warnings import size_warnings
 
 AHEAD = 4
 """Batches to read ahead, and one more for each process that reads: enough for a disk that answers unevenly."""
@@ -134,6 +136,8 @@ def prepare(
     identity: dict[str, str] = {}
     torch.manual_seed(seed)
     domain = replace(fields.domain, static=tuple(inputs.static), forcing=tuple(inputs.forcing))
+    if init_from:
+        _require_same_inputs(init_from, domain)
     with torch.device("meta") if summary_only else nullcontext():
         model = build_model(config, domain)
     if not summary_only:
@@ -142,7 +146,8 @@ def prepare(
         identity = fingerprints(data.files) | _told(fields.names, found)
         if init_from:
             checkpoint.load_weights(init_from, model)
-            model.set_statistics(climatology=found["climatology"])
+            # The weights suit the mean and scale that they were found with; where there are values, the data here say.
+            model.set_statistics(climatology=found["climatology"], present=found["present"])
     return Prepared(
         config,
         fields,
@@ -155,6 +160,21 @@ def prepare(
         cycles,
         identity,
     )
+
+
+def _require_same_inputs(run: Path, domain: Domain) -> None:
+    """Raise CheckpointError unless variables, static fields and forcing of a run are those of `domain`, in their order."""
+    described = Domain.from_json(checkpoint.describe_run(run)["domain"])
+    for kind in ("variables", "static", "forcing"):
+        trained, here = (
+            [variable.name for variable in side.variables] if kind == "variables" else list(getattr(side, kind))
+            for side in (described, domain)
+        )
+        if trained != here:
+            raise CheckpointError(
+                f"--init-from {run}: the {kind} of its model are {', '.join(trained) or 'none'}, in this order; "
+                f"those here are {', '.join(here) or 'none'}. Give the same, or train without --init-from."
+            )
 
 
 def _told(names: Sequence[str], found: Mapping[str, Tensor]) -> dict[str, str]:
@@ -213,7 +233,7 @@ class Plan:
 def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Plan:
     """The plan of a run. `step_bytes` counts parameters, gradients, optimizer and what autograd keeps of one step,
     found by a step that computes shapes only."""
-    prepared = prepare(config, fields, summary_only=True)
+    prepared, doubts = prepare(config, fields, summary_only=True), size_warnings(config, fields)
     config = prepared.config
     data, batch = config.data, min(prepared.batch_size, len(prepared.training))
     shape = (batch, data.context + data.horizon, *fields.domain.shape)
@@ -248,7 +268,7 @@ def plan(config: RunConfig, fields: Fields, free_bytes: int | None = None) -> Pl
         data_bytes=held_bytes(fields.frame_bytes + prepared.inputs.forcing_bytes, prepared.parts[:2]),
         step_bytes=16 * parameters + sum(kept.values()),
     )
-    return replace(found, warnings=tuple(_warnings(found, prepared, free_bytes)))
+    return replace(found, warnings=(*doubts, *_warnings(found, prepared, free_bytes)))
 
 
 EXAMINED_BYTES = 2**29

@@ -20,7 +20,8 @@ ALLOWED = {
     "models": EVERYBODY | {"scan", "equations", "physics", "native"},
     "checkpoint": EVERYBODY | {"models", "data"},
     "objective": EVERYBODY | {"models", "data"},
-    "planning": EVERYBODY | {"models", "data", "checkpoint", "objective"},
+    "plan_warnings": EVERYBODY | {"models", "data"},
+    "planning": EVERYBODY | {"models", "data", "checkpoint", "objective", "plan_warnings"},
     "closures": EVERYBODY | {"models", "data", "planning"},
     "activity": EVERYBODY | {"models", "data", "planning", "checkpoint", "devices"},
     "trainer": EVERYBODY
@@ -30,6 +31,7 @@ ALLOWED = {
         "checkpoint",
         "objective",
         "planning",
+        "plan_warnings",
         "closures",
         "signals",
         "devices",

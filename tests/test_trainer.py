@@ -380,3 +380,27 @@ def test_the_cosine_spans_all_steps_of_all_epochs(series, tmp_path):
 def test_of_equally_good_epochs_the_first_is_the_best(series, tmp_path, monkeypatch):
     scripted(monkeypatch, [2.0, 1.0, 1.0])
     assert checkpoint.load_model(trained(series, tmp_path / "run")).epoch == 2
+
+
+@pytest.mark.parametrize("name", ["minconvlstm", "var"])
+def test_every_session_of_a_training_advances_however_soon_it_is_stopped(name, trajectories, tmp_path):
+    """One step, one validation of several batches, or one fit at a time."""
+    options = smallest(name) | {"data__split": "0.2,0.7,0.1", "training__epochs": 2}
+    whole = trained(trajectories, tmp_path / "whole", **options)
+    config, fields, run = config_for(trajectories, **options), open_fields([str(trajectories)]), tmp_path / "run"
+    sessions = 0
+    while True:
+        sessions += 1
+        session = trainer.Trainer(trainer.prepare(config, fields), run, CPU)
+        if sessions == 1:
+            run.mkdir()
+            checkpoint.save_config(run, config)
+        else:
+            session.restore()
+        try:
+            session.run_to_end(Silent(), lambda: "time limit")
+            break
+        except Stopped:
+            assert sessions < 100
+    assert_same_state(whole, run)
+    assert metrics(whole) == metrics(run)

@@ -62,10 +62,13 @@ def evaluate(
     from forecast_cli import evaluation
     from forecast_cli.data.forecasts import open_forecast
     from forecast_cli.data.output import refuse_overwrite, write_dataset
+    from forecast_cli.data.protection import refuse_inputs
 
     if block is not None and bootstrap is None:
         raise ConfigError("--block says how --bootstrap draws: give both, such as --bootstrap 1000 --block 5.")
     if output:
+        masks = [where for text in region or () if ":" in (where := text.partition("=")[2])]
+        refuse_inputs(output, [*forecast, *truth, *masks])
         refuse_overwrite(output, overwrite)
     labels = shared.names(label) or ()
     if labels and len(labels) != len(forecast):

@@ -35,7 +35,8 @@ def invert_topography(
         typer.Option(help="CSV file with the columns x,y (or lon,lat, or column,row): use the waves only there."),
     ] = None,
     mask: Annotated[
-        str | None, typer.Option(help="FILE:variable or NAME: use the waves only where it is not 0.")
+        str | None,
+        typer.Option(help="FILE:variable or NAME: use the waves only where it is not 0; NAME=2 only where it is 2."),
     ] = None,
     initial_state: Annotated[
         str | None, typer.Option(help="File with the whole first frame: eta, and u, v if there are any.")

@@ -61,9 +61,11 @@ def plot(
     from forecast_cli import plots
     from forecast_cli.data.forecasts import kind_of, open_written, trusting
     from forecast_cli.data.output import refuse_overwrite
+    from forecast_cli.data.protection import refuse_inputs
 
-    refuse_overwrite(output, overwrite)
     kind = kind_of(file)
+    refuse_inputs(output, [Path(file) / "metrics.csv" if kind == "run" else file, *(truth or ())])
+    refuse_overwrite(output, overwrite)
     what = what or ("animation" if output.suffix.lower() in (".gif", ".mp4") else PICTURES[kind][0])
     if what not in PICTURES[kind]:
         raise ConfigError(f"--what {what}: of {file} can be drawn {' or '.join(PICTURES[kind])}.")
@@ -136,9 +138,9 @@ def _of_fields(
     from forecast_cli import plots
     from forecast_cli.data.fields import open_fields
 
+    fields = open_fields([file], variables=[variable] if variable else (), static=True, **options)
     if truth:
         raise ConfigError(f"--truth: {file} is no forecast to compare with it.")
-    fields = open_fields([file], variables=[variable] if variable else (), static=True, **options)
     shared.note(fields)
     name = _one_of(variable, fields.names)
     frames = _steps(lead, fields.frames, 0, most)

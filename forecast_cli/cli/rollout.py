@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from forecast_cli.cli import shared
-from forecast_cli.errors import ConfigError
+from forecast_cli.errors import CheckpointError, ConfigError
 
 
 def rollout(
@@ -29,7 +29,13 @@ def rollout(
     init_every: Annotated[
         int | None, typer.Option(help="Steps between starts in a series. [default: a quarter of the forecast]")
     ] = None,
-    mask: shared.Mask = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Mask of a run trained with missing values: FILE:variable or NAME, cells where it is not 0; NAME=2 where it is 2. "
+            "[default: as trained]"
+        ),
+    ] = None,
     static: shared.Static = None,
     forcing: shared.Forcing = None,
     dims: shared.Dims = None,
@@ -60,9 +66,11 @@ def rollout(
     Mask, static fields and forcing are those of the training; name them again where they lie elsewhere.
     Ctrl-C, SIGTERM and the time limit stop after a block of steps (exit code 75).
     """
-    from forecast_cli.checkpoint import load_model
+    from forecast_cli.checkpoint import files_of, load_model
     from forecast_cli.data.fields import open_fields
+    from forecast_cli.data.inputs import references
     from forecast_cli.data.output import refuse_overwrite
+    from forecast_cli.data.protection import refuse_inputs
     from forecast_cli.devices import resolve_device
     from forecast_cli.distributed import joined
     from forecast_cli.rollout import choose_starts, require_fit, roll_out
@@ -81,11 +89,17 @@ def rollout(
             raise ConfigError(f"{name} {value}: expected at least 1.")
     if steps and lead_time:
         raise ConfigError("--steps and --lead-time say the same thing: give one.")
+    refuse_inputs(output, [*data, *files_of(run)])
     refuse_overwrite(output, overwrite or resume != "never")  # one that is there may be complete
     others = {"parameters": shared.numbers(param, "--param"), "boundaries": shared.assignments(boundary, "--boundary")}
     saved = load_model(run, resolve_device(device), others={key: value for key, value in others.items() if value})
     elsewhere = {"mask": mask, "static": shared.references(static), "forcing": shared.references(forcing)}
     trained = saved.config.data.model_copy(update={key: value for key, value in elsewhere.items() if value})
+    refuse_inputs(output, references(trained))
+    if mask and not saved.model.masked:
+        raise CheckpointError(
+            f"--mask {mask}: {run} was trained without --mask or --nan mask. Leave it out, or train with one."
+        )
     chosen = {**trained.select, **(shared.assignments(select, "--select") or {})}
     fields = open_fields(
         data,

@@ -1,6 +1,8 @@
 """forecast train"""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,8 +94,10 @@ def train(
     from forecast_cli.config import load_config
     from forecast_cli.data.fields import open_fields
     from forecast_cli.data.files import expand
-    from forecast_cli.data.inputs import files_of
-    from forecast_cli.data.staging import stage
+    from forecast_cli.data.inputs import files_of, references
+    from forecast_cli.data.output import require_folder_name
+    from forecast_cli.data.protection import refuse_inputs
+    from forecast_cli.data.staging import require_apart, stage
 
     started = time.monotonic()
     if resume not in ("never", "auto", "must"):
@@ -125,15 +129,26 @@ def train(
     }
     run_config = load_config(preset=preset, file=config, assignments=set_ or (), options=options)
     inputs = run_config.data
+    require_folder_name(output)
+    read = [*inputs.files, *references(inputs)]
+    # A training that resumes may take its configuration from its own run.
+    settings = [config] if config and (overwrite or resume == "never") else []
+    refuse_inputs(output, [*read, *settings, *_files_of_run(init_from)])
+    if stage_to:
+        refuse_inputs(stage_to / ".copies", read)
+        require_apart(stage_to, output)
     copies = stage([*inputs.files, *files_of(inputs)], stage_to, shared.say) if stage_to and not dry_run else None
-    fields = open_fields(
+    open_data = partial(
+        open_fields,
         inputs.files,
-        variables=inputs.variables,
         dims=inputs.dims,
         select=inputs.select,
         time_as_steps=inputs.time_as_steps,
         copies=copies,
     )
+    fields = open_data(variables=inputs.variables)
+    if init_from:
+        fields = _matched(init_from, fields, open_data, named=bool(inputs.variables))
     shared.note(fields)
     said, meant = fields.dataset.attrs.get("equation"), run_config.model.equation
     if meant and said and said != meant:
@@ -199,6 +214,41 @@ def train(
             **({"activations": activations} if report_activations else {}),
         }
         shared.print_json(result | {"seconds": round(time.monotonic() - started, 1), "last": progress.rows[-1]})
+
+
+def _files_of_run(run: Path | None) -> list[Path]:
+    from forecast_cli.checkpoint import files_of
+
+    return files_of(run) if run else []
+
+
+def _matched(init_from: Path, fields: "Fields", open_data: "Callable[..., Fields]", *, named: bool) -> "Fields":
+    """The fields with the variables of `--init-from` in their order, matched by name where the user names none.
+
+    Raises CheckpointError if the fields do not suit the model of the run.
+    """
+    from forecast_cli.checkpoint import load_model
+    from forecast_cli.errors import CheckpointError, DataError
+    from forecast_cli.rollout import require_fit
+
+    saved = load_model(init_from)
+    trained = tuple(variable.name for variable in saved.domain.variables)
+    if named and fields.names != trained:
+        raise CheckpointError(
+            f"--init-from {init_from}: its model forecasts {', '.join(trained)}, in this order; the variables here are "
+            f"{', '.join(fields.names)}. Give --variable {','.join(trained)}, or train without --init-from."
+        )
+    if fields.names != trained:
+        try:
+            fields = open_data(variables=trained)
+        except DataError as error:
+            raise CheckpointError(
+                f"--init-from {init_from}: its model forecasts {', '.join(trained)}; {error}"
+            ) from error
+        shared.say(f"note: variables as in {init_from}: {', '.join(trained)}")
+    require_fit(saved, fields)
+    shared.say(f"note: normalization statistics (mean, scale) of {init_from}, not of the data here")
+    return fields
 
 
 def _cadence(text: str | None) -> "Cadence":

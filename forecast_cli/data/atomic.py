@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from forecast_cli.errors import OutputError, reason
@@ -50,7 +50,8 @@ def write_atomically(path: Path, content: bytes) -> None:
                 raise OutputError(f"{path}: {size} of {len(content)} bytes arrived on the disk. The old file is kept.")
             take_name(partial, path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only disk refuses this, too
+                partial.unlink(missing_ok=True)
             raise
 
 

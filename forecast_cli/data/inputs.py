@@ -341,10 +341,15 @@ def _places_beside(dataset: xr.Dataset, name: str) -> list[str]:
     return [other for other in others if set(dataset[other].dims) <= dims and is_place(dataset[other])]
 
 
+def references(config: DataConfig) -> list[str]:
+    """The inputs that are given as FILE:variable: static fields, forcing and mask."""
+    return [text for text in (*config.static, *config.forcing, config.mask) if ":" in text]
+
+
 def files_of(config: DataConfig) -> list[str]:
     """The files beside the data that static fields, forcing and mask come from."""
-    references = (*config.static, *config.forcing, split_value(config.mask)[0])
-    return expand(files) if (files := [file for text in references if (file := text.rpartition(":")[0])]) else []
+    named = (*config.static, *config.forcing, split_value(config.mask)[0])
+    return expand(files) if (files := [file for text in named if (file := text.rpartition(":")[0])]) else []
 
 
 def masked(fields: Fields, config: DataConfig) -> Fields:

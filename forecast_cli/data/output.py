@@ -12,6 +12,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,7 @@ __all__ = [
     "open_writer",
     "provenance",
     "refuse_overwrite",
+    "require_folder_name",
     "require_writable",
     "write_atomically",
     "write_dataset",
@@ -51,8 +53,12 @@ def refuse_overwrite(path: Path, overwrite: bool) -> None:
     with writing(path):
         if path.is_dir() and not _is_store(path):
             raise OutputError(f"{path} is a folder; expected a file name.")
+        if path.exists() and not path.is_dir() and (path.suffix == ".zarr" or not path.is_file()):
+            expected = "a Zarr store, which is a folder" if path.is_file() else "a file or a new name"
+            raise OutputError(f"{path} exists and is {_kind(path)}; expected {expected}. Choose another name.")
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists. Choose another name, or give --overwrite to replace it.")
+        _require_folders_above(path)
         if not path.absolute().parent.is_dir():
             raise OutputError(f"{path}: its folder does not exist. Create it first: mkdir -p {path.absolute().parent}")
 
@@ -63,6 +69,24 @@ def require_name(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise OutputError(f"{path}: the name is not valid UTF-8. Choose another name.") from error
+
+
+def require_folder_name(path: Path) -> None:
+    """Raise OutputError if `path`, which shall be a run directory, or a part of it is a file."""
+    with writing(path):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} exists and is {_kind(path)}, not a run directory. Choose another name.")
+        _require_folders_above(path)
+
+
+def _require_folders_above(path: Path) -> None:
+    """Raise OutputError if a part of a path that shall be a folder is a file."""
+    if file := next((part for part in path.absolute().parents if part.exists() and not part.is_dir()), None):
+        raise OutputError(f"{path}: {file} is {_kind(file)}, not a folder. Choose another name.")
+
+
+def _kind(path: Path) -> str:
+    return "a file" if path.is_file() else "a device or a pipe"
 
 
 def require_writable(path: Path) -> None:
@@ -306,7 +330,8 @@ class NetCDFWriter(Writer):
         check_netcdf(self.partial, shapes, whole)
 
     def _discard(self) -> None:
-        self.partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses this, too
+            self.partial.unlink(missing_ok=True)
 
 
 def check_netcdf(path: Path, shapes: Mapping[str, tuple[int, ...]], whole: Collection[str]) -> None:

@@ -52,6 +52,12 @@ def stage(places: Iterable[str], folder: Path, tell: Callable[[str], None] = lam
     }
 
 
+def require_apart(folder: Path, run: Path) -> None:
+    """Raise OutputError if the copies would lie in the run directory, which a training makes anew."""
+    if folder.resolve().is_relative_to(run.resolve()):
+        raise OutputError(f"--stage-to {folder}: lies in the run directory {run}. Choose a folder outside of it.")
+
+
 def _parts(path: Path) -> list[_Part]:
     try:
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from forecast_cli.data.fields import Fields
-from forecast_cli.data.times import bounds
+from forecast_cli.data.times import bounds, show
 from forecast_cli.errors import ConfigError, DataError
 
 BLOCK_BYTES = 2**24
@@ -50,7 +50,7 @@ def split(fields: Fields, shares: Sequence[float | str] | None = None, along: st
     shares = shares or DEFAULT_SPLIT[along]
     if len(shares) not in (2, 3):
         raise ConfigError(f"--split {_listed(shares)}: expected training,validation[,test].")
-    if any(isinstance(share, str) and re.search("[:/]", share) for share in shares):
+    if _are_ranges(shares):
         ranges = [_range(fields, str(share), along) for share in shares]
     else:
         ranges = _consecutive(_counts(shares, size, along))
@@ -72,14 +72,65 @@ def _listed(shares: Sequence[float | str]) -> str:
 
 
 def _range(fields: Fields, text: str, along: str) -> range:
+    """The frames or samples of a range. Raises ConfigError if none of them is in the record; `40:40` is empty on purpose."""
     if along == "time" and fields.times.is_dated:
-        return fields.times.period(*bounds(text))
-    start, _, stop = text.partition("/" if "/" in text else ":")
+        found = fields.times.period(*bounds(text))
+        if not found:
+            first, last = fields.times.values[[0, -1]]
+            raise ConfigError(
+                f"--split {text}: no frame lies in this range; the record runs from {show(first)} to {show(last)}. "
+                "Correct it, or leave out a test part that lies in another file."
+            )
+        return found
     size = fields.samples if along == "sample" else fields.frames
+    start, stop = _positions(text, size)
+    found = range(size)[start:stop]
+    if not found and start != stop:
+        raise ConfigError(
+            f"--split {text}: no position lies in this range; the data have {size:,} along {along}, counted from 0."
+        )
+    return found
+
+
+def _positions(text: str, size: int) -> tuple[int, int]:
+    """The bounds of a range of positions, which may be open."""
+    start, separator, stop = text.partition("/" if "/" in text else ":")
     try:
-        return range(size)[int(start or 0) : int(stop or size)]
+        if not separator:
+            raise ValueError(text)
+        return int(start or 0), int(stop or size)
     except ValueError as error:
         raise ConfigError(f"--split {text}: expected positions start:stop, as the data have no dates.") from error
+
+
+def beyond_record(fields: Fields, shares: Sequence[float | str], along: str | None = None) -> list[str]:
+    """List the ranges of a split that lie in part outside the record, a sentence each.
+
+    A year, month or day that the record covers in part counts as inside.
+    """
+    along = along or ("sample" if fields.is_trajectories else "time")
+    if not _are_ranges(shares):
+        return []
+    outside = _outside_dates if along == "time" and fields.times.is_dated else _outside_positions
+    return [text for share in shares for text in outside(fields, str(share), along)]
+
+
+def _outside_dates(fields: Fields, text: str, _: str) -> Iterator[str]:
+    times, (start, stop) = fields.times, bounds(text)
+    if start and not times.period("", start):
+        yield f"--split {text}: the record begins later, at {show(times.values[0])}; the part begins there"
+    if stop and not times.period(stop, ""):
+        yield f"--split {text}: the record ends earlier, at {show(times.values[-1])}; the part ends there"
+
+
+def _outside_positions(fields: Fields, text: str, along: str) -> Iterator[str]:
+    size = fields.samples if along == "sample" else fields.frames
+    if max(map(abs, _positions(text, size))) > size:
+        yield f"--split {text}: the data have {size:,} along {along}, counted from 0; the part ends there"
+
+
+def _are_ranges(shares: Sequence[float | str]) -> bool:
+    return any(isinstance(share, str) and re.search("[:/]", share) for share in shares)
 
 
 def _counts(shares: Sequence[float | str], size: int, along: str) -> list[int]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from forecast_cli.data.files import expand, split_variable
+from forecast_cli.checkpoint import files_of
 from forecast_cli.data.forecasts import open_written
 from forecast_cli.data.output import refuse_overwrite, require_writable
-from forecast_cli.errors import ConfigError, DataError
+from forecast_cli.data.protection import refuse_inputs
+from forecast_cli.errors import DataError
 from forecast_cli.inversion.fit import Fit
 from forecast_cli.inversion.judgement import judged
 from forecast_cli.inversion.observed import Source
@@ -35,7 +36,7 @@ def invert(
     Raises ForecastErrors for what is wrong with input or options; nothing is written then.
     """
     started = time.monotonic()
-    _refuse_input(inversion, output)
+    refuse_inputs(output, _inputs(inversion))
     before = _unfinished(output) if resume == "auto" else None
     if before is None:
         refuse_overwrite(output, overwrite)
@@ -51,13 +52,13 @@ def invert(
     return outcome
 
 
-def _refuse_input(inversion: Inversion, output: Path) -> None:
-    """ConfigError where the output would replace a file that is read."""
-    source = inversion.source
-    read = [*expand(source.files), source.initial_state, inversion.truth, inversion.soundings, source.gauges]
-    for place in filter(None, read):
-        if output.absolute() in (Path(place).absolute(), Path(split_variable(place)[0]).absolute()):
-            raise ConfigError(f"-o {output}: it is read from, and would be replaced. Choose another name.")
+def _inputs(inversion: Inversion) -> list[str | Path]:
+    """The files that an inversion reads, as the user gives them."""
+    source, run = inversion.source, inversion.physics.run
+    named = (source.initial_state, inversion.truth, inversion.soundings, source.gauges)
+    mask = [source.mask] if source.mask and ":" in source.mask else []
+    files = {source.initial_velocity, inversion.initial} - {"auto", "rest"}
+    return [*source.files, *filter(None, named), *mask, *files, *(files_of(Path(run)) if run else [])]
 
 
 def _unfinished(output: Path) -> Earlier | None:

@@ -1,6 +1,7 @@
 """Places in tables, and the cells of a grid that they lie in."""
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,21 +13,24 @@ from forecast_cli.errors import DataError
 from forecast_cli.inversion.observed import Told
 
 PLACES = (("x", "y"), ("lon", "lat"), ("column", "row"))
+_NOT_READINGS = {name for pair in PLACES for name in pair} | {
+    "id",
+    "name",
+    "number",
+    "station",
+    "gauge",
+    "code",
+    "label",
+}
+_READING = re.compile(r"[-+]?\.?\d|[-+]?(nan|inf)", re.IGNORECASE)
+"""The beginning of a number or a time."""
 
 
 def table(
     path: str, option: str, pairs: Sequence[tuple[str, str]], needed: Sequence[str] = (), *, degrees: bool
 ) -> tuple[dict[str, np.ndarray], tuple[str, str]]:
     """The columns of a CSV file with a header, and which of the pairs of place columns it has. degrees: the grid is in degrees."""
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except OSError as error:
-        raise DataError(f"{option} {path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{option} {path}: not text in UTF-8 ({error}). Save it in that encoding.") from error
-    except csv.Error as error:
-        raise DataError(f"{option} {path}: not a CSV file ({error}).") from error
+    rows = _rows(path, option)
     have = [str(name).strip().lower() for name in (rows[0] if rows else {})]
     pair = next((pair for pair in pairs if set(pair) <= set(have)), None)
     if pair is None or not set(needed) <= set(have):
@@ -53,6 +57,34 @@ def table(
     return columns, pair
 
 
+def _rows(path: str, option: str) -> list[dict[str, str]]:
+    """The lines of a CSV file by the names in its header. DataError for what cannot be read."""
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file, skipinitialspace=True, restkey="(without a name)"))
+    except OSError as error:
+        raise DataError(f"{option} {path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{option} {path}: not text in UTF-8 ({error}). Save it in that encoding.") from error
+    except csv.Error as error:
+        raise DataError(f"{option} {path}: not a CSV file ({error}).") from error
+
+
+def _refuse_readings(path: str) -> None:
+    """DataError for a file of gauges with columns of numbers or times beside places and names."""
+    readings: dict[str, None] = {}
+    for row in _rows(path, "--gauges"):
+        for key, value in row.items():
+            name = str(key).strip()
+            if name.lower() not in _NOT_READINGS and _READING.match(str(value or "").strip(" []'\"")):
+                readings[name] = None
+    if readings:
+        raise DataError(
+            f"--gauges {path}: the columns {', '.join(readings)} hold values, but gauge files hold places only. Remove them to use the "
+            "waves at these places, or give recordings as eta(time, station) in NetCDF with --initial-state."
+        )
+
+
 def cells_of(
     columns: Mapping[str, np.ndarray], pair: tuple[str, str], coordinates: tuple[Axis, Axis]
 ) -> list[tuple[int, int] | None]:
@@ -71,6 +103,7 @@ def cells_of(
 
 def station_cells(path: str, fields: Fields, told: Told) -> tuple[tuple[int, int], ...]:
     """The cells of the stations in a CSV file, each once, in the coordinates of the waves."""
+    _refuse_readings(path)
     columns, pair = table(path, "--gauges", PLACES, degrees=fields.domain.grid == "latitude-longitude")
     assert fields.domain.y is not None
     return once_inside(cells_of(columns, pair, (fields.domain.y, fields.domain.x)), f"--gauges {path}", told)

@@ -1,7 +1,7 @@
 """How all pictures look, and how they are written: readable at the width of a paper, safe for the colour-blind."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,5 +95,6 @@ def written(figure: Figure, path: Path, overwrite: bool, write: Callable[[Path],
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing can be removed
+            partial.unlink(missing_ok=True)
         plt.close(figure)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from forecast_cli.checkpoint import SavedModel
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.times import show
 from forecast_cli.errors import ConfigError, DataError
 
 
@@ -45,7 +46,14 @@ def choose_starts(
         return [Start(sample, init) for sample in range(fields.samples) for init in inits]
     if fields.is_trajectories:
         return [Start(sample, context - 1) for sample in range(fields.samples)]
-    first = max(context - 1, first_unseen(saved, fields) - 1)
+    unseen = first_unseen(saved, fields)
+    if len(_inside(saved, fields, ["training", "validation"])) == fields.frames:
+        begin, end = show(fields.times.values[0]), show(fields.times.values[-1])
+        raise DataError(
+            f"{fields.source}: all {fields.frames} frames ({begin} to {end}) were used in {_uses(saved, fields)}: "
+            "none is left to test on. Give a later file, or --init-time, which forecasts here all the same."
+        )
+    first = max(context - 1, unseen - 1)
     inits = list(range(first, fields.frames - steps, every or max(1, steps // 4)))
     if not inits:
         raise DataError(
@@ -55,10 +63,20 @@ def choose_starts(
     return [Start(0, init) for init in inits]
 
 
+def _uses(saved: SavedModel, fields: Fields) -> str:
+    """The parts of the training that the frames belong to."""
+    return " and ".join(name for name in ("training", "validation") if _inside(saved, fields, [name]))
+
+
 def first_unseen(saved: SavedModel, fields: Fields) -> int:
     """The first frame after those that trained or validated the model; 0 if the file holds none of them."""
-    times = fields.times
-    seen = [part["times"] for name, part in saved.parts.items() if name in ("training", "validation")]
-    ends = [(times.parse(first), times.parse(last)) for first, last in seen]
-    inside = [i for i, value in enumerate(times.values) if any(first <= value <= last for first, last in ends)]
+    inside = _inside(saved, fields, ["training", "validation"])
     return inside[-1] + 1 if inside else 0
+
+
+def _inside(saved: SavedModel, fields: Fields, names: Sequence[str]) -> list[int]:
+    """The frames within the times of some parts of the training."""
+    times = fields.times
+    seen = [saved.parts[name]["times"] for name in names if name in saved.parts]
+    ends = [(times.parse(first), times.parse(last)) for first, last in seen]
+    return [i for i, value in enumerate(times.values) if any(first <= value <= last for first, last in ends)]

@@ -15,6 +15,7 @@ from forecast_cli.data.bathymetry import Bathymetry, read_bathymetry
 from forecast_cli.data.files import is_there, split_variable
 from forecast_cli.data.noise import Noise, with_noise
 from forecast_cli.data.output import FieldType, Writer, open_writer, refuse_overwrite
+from forecast_cli.data.protection import refuse_inputs
 from forecast_cli.equations import PROBLEMS, Equation, Problem
 from forecast_cli.equations.shallow_water import TOPOGRAPHIES, named_depth
 from forecast_cli.errors import ConfigError, DivergedError
@@ -114,6 +115,7 @@ def simulate(
     Raises ConfigError for impossible plans, DataError for unsuitable sea beds, DivergedError where the solution leaves the finite
     numbers, OutputError where `path` cannot be written.
     """
+    refuse_inputs(path, [plan.sea_bed.name] if plan.sea_bed.name not in TOPOGRAPHIES else [])
     refuse_overwrite(path, overwrite)
     prepared = prepare(plan)
     equation, names = prepared.equation, [variable.name for variable in prepared.equation.VARIABLES]

@@ -12,10 +12,11 @@ from forecast_cli.config import RunConfig
 from forecast_cli.data.atomic import claimed
 from forecast_cli.data.climatology import save_cycles
 from forecast_cli.data.fields import Fields
-from forecast_cli.data.output import require_name, writing
+from forecast_cli.data.output import require_folder_name, require_name, writing
 from forecast_cli.distributed import ALONE, Ranks
 from forecast_cli.errors import CheckpointError, OutputError
 from forecast_cli.logs import RunLog, logging_to
+from forecast_cli.plan_warnings import size_warnings
 from forecast_cli.planning import prepare
 from forecast_cli.signals import stop_at_signals
 from forecast_cli.trainer.environment import add_session
@@ -64,8 +65,11 @@ def train(
             locked.close()
             locked.enter_context(claimed(run / checkpoint.LOG))
 
+        ranks.decided(lambda: require_folder_name(run))
         ranks.decided(lock)
         resuming = ranks.decided(lambda: _claim(run, resume=resume, overwrite=overwrite))
+        for text in size_warnings(config, fields):
+            _log.warning("sizes", {"text": text})
         trainer = Trainer(prepare(config, fields, init_from=init_from), run, device, ranks)
         rehearse(trainer.prepared, device)
         if resuming:
@@ -75,11 +79,11 @@ def train(
         add_session(run, device, ranks)
         if tensorboard and ranks.is_first:
             reporter = opened.enter_context(TensorBoard(run, trainer.progress, reporter))
-        _log.info("resume" if resuming else "start", _described(trainer))
+        _log.info("resume" if resuming else "start", _described(trainer, init_from))
         return trainer.run_to_end(reporter, stop, cadence)
 
 
-def _described(trainer: Trainer) -> dict[str, object]:
+def _described(trainer: Trainer, init_from: Path | None) -> dict[str, object]:
     """What a session of training begins with."""
     prepared, config, ranks = trainer.prepared, trainer.config, trainer.ranks
     return {
@@ -94,6 +98,7 @@ def _described(trainer: Trainer) -> dict[str, object]:
         "epochs": config.training.epochs,
         "epochs_done": trainer.progress.epoch,
         "steps_done": trainer.progress.position,
+        **({"init_from": init_from, "normalization_of": init_from} if init_from else {}),
     }
 
 
@@ -117,10 +122,10 @@ def _claim(run: Path, *, resume: str, overwrite: bool) -> bool:
 def _begin(trainer: Trainer, *, overwrite: bool) -> Path:
     """Make the run directory with what does not change in training; returns the log file."""
     run = trainer.run
-    if overwrite and run.exists():
-        shutil.rmtree(run)
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        if overwrite and run.exists():
+            shutil.rmtree(run.resolve())  # a link to a run directory stays one
+        run.resolve().mkdir(parents=True, exist_ok=True)
         (run / checkpoint.LOG).touch()
     except OSError as error:
         raise OutputError(f"{run}: cannot be written ({error.strerror}).") from error

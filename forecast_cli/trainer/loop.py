@@ -113,6 +113,8 @@ class Trainer:
         self.progress = Progress()
         self.summing = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         self.stop: Callable[[], str | None] = lambda: None
+        self.has_advanced = False
+        """A step was made, or an epoch closed, since this session began: what a stop may not undo for ever."""
 
     @property
     def best_model(self) -> ForecastModel:
@@ -172,6 +174,7 @@ class Trainer:
                 with together() if self.ranks.size > 1 else nullcontext():
                     total += self._step(pieces) * len(indices)
                 progress.position += 1
+                self.has_advanced = True
                 progress.windows_seen += len(indices)
                 due = cadence.steps > 0 and progress.position % cadence.steps == 0
                 stopping, overdue = self.ranks.any(
@@ -377,6 +380,7 @@ class Trainer:
         if not self.model.fits and not any(True for _ in self.model.parameters()):
             following = self.epochs
         progress.begin_epoch(following)
+        self.has_advanced = True
         self.save_state()
         _log.info("epoch", row | {"best": improved})
         reporter.epoch(row | {"best": improved})
@@ -420,8 +424,12 @@ class Trainer:
         return {"validation_loss": loss} | {f"validation_rmse_{name}": r for name, r in zip(names, rmse, strict=True)}
 
     def _stop_between(self) -> None:
-        """End between two batches of a validation, which the resumed run does again; ranks end together, at the next step."""
-        if self.ranks.size == 1 and self.stop():
+        """Stop between two batches of a validation, or before a fit, both of which the resumed run repeats.
+
+        A session that has not advanced finishes them first: stopped there again and again, a training would never end.
+        Ranks stop together, at the next step.
+        """
+        if self.ranks.size == 1 and self.has_advanced and self.stop():
             self._save_and_stop()
 
     def _save_model(self) -> None:

@@ -1,6 +1,8 @@
 """Every mistake of a user is one line on stderr and the documented exit code."""
 
+import errno
 import json
+import os
 import shutil
 
 import h5py
@@ -9,7 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from files import describe_weights, write_series, write_trajectories
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 USAGE, DATA, RUN, DIVERGED, OUTPUT = 2, 3, 4, 5, 7
 TINY = ("--hidden", 4, "--context", 4, "--horizon", 2, "--epochs", 1)
@@ -472,3 +474,185 @@ def test_a_forecast_whose_times_are_damaged_is_named(command, change, forecast, 
             file["valid_time"][0, 0] = 1e300
     arguments = {"evaluate": ("--truth", series), "plot": ("-o", tmp_path / "p.png"), "info": ()}[command]
     refused(forecast(command, predicted, *arguments), DATA, predicted)
+
+
+def files_below(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def place(series, series_run, predicted, tmp_path):
+    """Copies of data, a run and a forecast, which a command could destroy, with links to the data."""
+    assert predicted == tmp_path / "fc.nc"
+    shutil.copy(series, tmp_path / "t.nc")
+    shutil.copytree(series_run, tmp_path / "run")
+    (tmp_path / "link.nc").symlink_to("t.nc")
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "config.toml").write_text("")
+    shutil.copy(series, tmp_path / "inside" / "t.nc")
+    (tmp_path / "settings.toml").write_text("[training]\nepochs = 1\n")
+    xr.Dataset({"mask": (("lat", "lon"), np.ones((6, 8)))}).to_netcdf(tmp_path / "m.nc")
+    return tmp_path
+
+
+DESTRUCTIVE = {
+    "train over its data": ("train", "t.nc", "-o", "t.nc"),
+    "train over its folder": ("train", "inside/t.nc", "-o", "inside", "--overwrite"),
+    "train over its folder again": ("train", "inside/t.nc", "-o", "inside/../inside", "--resume", "auto"),
+    "train over its first weights": ("train", "t.nc", "--init-from", "run", "-o", "run", "--overwrite"),
+    "train over its mask": ("train", "t.nc", "--mask", "m.nc:mask=1", "-o", "m.nc", "--overwrite"),
+    "train over its settings": ("train", "t.nc", "--config", "run/config.toml", "-o", "run", "--overwrite"),
+    "train over its copies": ("train", "t.nc", "--stage-to", "run/copies", "-o", "run", "--overwrite"),
+    "rollout over its data": ("rollout", "run", "--data", "t.nc", "-o", "t.nc"),
+    "rollout over a link": ("rollout", "run", "--data", "t.nc", "-o", "link.nc"),
+    "rollout through a link": ("rollout", "run", "--data", "link.nc", "-o", "inside/../t.nc", "--resume", "auto"),
+    "rollout over weights": ("rollout", "run", "--data", "t.nc", "-o", "run/model.safetensors"),
+    "rollout over a file to be read later": ("rollout", "run", "--data", "t.nc", "-o", "run/closures.nc"),
+    "rollout over its mask": ("rollout", "run", "--data", "t.nc", "--mask", "m.nc:mask", "-o", "m.nc"),
+    "evaluate over its forecast": ("evaluate", "fc.nc", "--truth", "t.nc", "-o", "fc.nc", "--json"),
+    "evaluate over its truth": ("evaluate", "fc.nc", "--truth", "*.nc", "-o", "t.nc"),
+    "evaluate over a region": ("evaluate", "fc.nc", "--truth", "t.nc", "--region", "a=m.nc:mask", "-o", "m.nc"),
+    "plot over its file": ("plot", "fc.nc", "-o", "fc.nc"),
+    "plot over its truth": ("plot", "fc.nc", "--truth", "t.nc", "-o", "t.nc"),
+    "plot over metrics": ("plot", "run", "-o", "run/metrics.csv"),
+    "simulate over its sea bed": ("simulate", "shallow-water", "--topography", "m.nc:mask", "-o", "m.nc"),
+}
+
+
+@pytest.mark.parametrize("command", DESTRUCTIVE.values(), ids=list(DESTRUCTIVE))
+def test_no_command_writes_over_what_it_reads(command, forecast, place, monkeypatch):
+    monkeypatch.chdir(place)
+    before = files_below(place)
+    overwrite = () if "--overwrite" in command else ("--overwrite",)
+    refused(forecast(*command, *overwrite), OUTPUT)
+    assert files_below(place) == before
+
+
+def test_a_forecast_may_lie_in_its_run_and_be_replaced_there(forecast, place):
+    command = ("rollout", place / "run", "--data", place / "t.nc", "-o", place / "run" / "fc.nc")
+    assert forecast(*command).exit_code == 0
+    assert forecast(*command, "--overwrite").exit_code == 0
+
+
+def test_a_training_may_resume_with_the_configuration_of_its_run(forecast, series, place):
+    run = place / "run"
+    result = forecast("train", series, "--config", run / "config.toml", "-o", run, "--resume", "auto")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--resume", "auto"), ("--dry-run",)])
+@pytest.mark.parametrize("name", ["m.nc", "m.nc/run"])
+def test_a_run_directory_does_not_take_the_place_of_a_file(name, options, forecast, place):
+    before = files_below(place)
+    refused(forecast("train", place / "t.nc", "-o", place / name, *TINY, *options), OUTPUT, "m.nc", "is a file")
+    assert files_below(place) == before
+
+
+@pytest.mark.parametrize("command", ["rollout", "evaluate", "plot", "simulate"])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("m.nc/out.png", "m.nc is a file, not a folder"), ("inside", "is a folder"), ("/dev/null", "is a device")],
+)
+def test_a_file_does_not_take_the_place_of_a_folder_or_device(command, name, part, forecast, place):
+    arguments = {
+        "rollout": ("rollout", place / "run", "--data", place / "t.nc"),
+        "evaluate": ("evaluate", place / "fc.nc", "--truth", place / "t.nc"),
+        "plot": ("plot", place / "fc.nc"),
+        "simulate": ("simulate", "burgers", "--grid", 16, "--frames", 2),
+    }[command]
+    refused(forecast(*arguments, "-o", place / name, "--overwrite"), OUTPUT, part)
+
+
+def test_a_zarr_store_does_not_take_the_place_of_a_file(forecast, place):
+    (place / "f.zarr").write_text("kept")
+    command = ("rollout", place / "run", "--data", place / "t.nc", "-o", place / "f.zarr", "--overwrite")
+    refused(forecast(*command), OUTPUT, "f.zarr exists and is a file; expected a Zarr store")
+    assert (place / "f.zarr").read_text() == "kept"
+
+
+def test_a_run_directory_behind_a_link_is_replaced_there(forecast, place):
+    (place / "linked").symlink_to("run")
+    assert forecast("train", place / "t.nc", "-o", place / "linked", *TINY, "--overwrite").exit_code == 0
+    assert (place / "linked").is_symlink()
+    assert (place / "run" / "model.safetensors").exists()
+
+
+def test_a_picture_that_cannot_be_written_is_not_blamed_on_the_scores(
+    forecast, predicted, series, tmp_path, monkeypatch
+):
+    """A read-only disk refuses to remove a file that is not there, too."""
+    assert forecast("evaluate", predicted, "--truth", series, "-o", tmp_path / "s.nc").exit_code == 0
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), ".partial-a.png")
+
+    monkeypatch.setattr("forecast_cli.plots.style.Figure.savefig", read_only)
+    monkeypatch.setattr(type(tmp_path), "unlink", read_only)
+    result = forecast("plot", tmp_path / "s.nc", "-o", tmp_path / "a.png")
+    refused(result, OUTPUT, "a.png: cannot be written (Read-only file system)")
+
+
+def test_scores_that_cannot_be_written_are_one_line(forecast, predicted, series, tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("forecast_cli.data.output.NetCDFWriter._open", read_only)
+    monkeypatch.setattr(type(tmp_path), "unlink", read_only)
+    result = forecast("evaluate", predicted, "--truth", series, "-o", tmp_path / "s.nc", "-q")
+    refused(result, OUTPUT, "s.nc: cannot be written (Read-only file system)")
+
+
+def test_a_file_that_is_missing_is_named_before_its_kind_is_judged(forecast, series, tmp_path):
+    result = forecast("plot", tmp_path / "none.nc", "--truth", series, "-o", tmp_path / "a.png")
+    refused(result, DATA, "none.nc: cannot be read (No such file or directory)")
+
+
+def test_a_record_within_the_training_part_says_so_and_how_to_forecast_there(forecast, series, series_run, tmp_path):
+    """Training takes frames 0 to 41, six hours apart, validation 42 to 50."""
+    command = ("rollout", series_run, "--data", series, "--steps", 3, "-o", tmp_path / "f.nc", "--select")
+    inside = (*command, "time=2000-01-01:2000-01-05")
+    refused(
+        forecast(*inside), DATA, "all 20 frames (2000-01-01T00:00:00 to 2000-01-05T18:00:00) were used in training:"
+    )
+    both = (*command, "time=2000-01-10:2000-01-12")
+    refused(forecast(*both), DATA, "were used in training and validation:", "--init-time")
+    assert forecast(*inside, "--init-time", "2000-01-02").exit_code == 0
+
+
+def test_a_mask_for_a_run_trained_without_one_is_refused(forecast, place):
+    command = ("rollout", place / "run", "--data", place / "t.nc", "--mask", f"{place}/m.nc:mask", "-o", place / "f.nc")
+    refused(forecast(*command), RUN, "trained without --mask")
+
+
+def test_the_help_of_a_mask_names_only_options_that_the_command_has(forecast):
+    for command in ("train", "rollout", "invert-topography"):
+        text = forecast(command, "--help").stdout
+        assert ("--nan mask" not in text) or "--nan " in text.replace("--nan mask", "")
+
+
+@pytest.mark.parametrize("change", ["order", "unit", "name"])
+def test_weights_for_other_variables_are_no_start(change, forecast, tmp_path):
+    data = xr.open_dataset(write_series(tmp_path / "one.nc")).load()
+    data["q"] = (data.t2m * 1e-3).assign_attrs(units="kg kg-1")
+    data.to_netcdf(tmp_path / "two.nc")
+    assert forecast("train", tmp_path / "two.nc", "--variable", "t2m,q", "-o", tmp_path / "a", *TINY).exit_code == 0
+    options = ("--init-from", tmp_path / "a", "-o", tmp_path / "b", *TINY)
+    if change == "order":
+        refused(forecast("train", tmp_path / "two.nc", "--variable", "q,t2m", *options), RUN, "--variable t2m,q")
+        return
+    data["q"].attrs["units"] = "g kg-1"
+    (data if change == "unit" else data.drop_vars("q")).to_netcdf(tmp_path / "other.nc")
+    refused(forecast("train", tmp_path / "other.nc", *options), RUN, "q")
+
+
+def test_variables_of_another_order_are_matched_by_name_and_the_statistics_are_named(forecast, tmp_path):
+    data = xr.open_dataset(write_series(tmp_path / "one.nc")).load()
+    data["q"] = (data.t2m * 1e-3).assign_attrs(units="kg kg-1")
+    data.to_netcdf(tmp_path / "two.nc")
+    assert forecast("train", tmp_path / "two.nc", "--variable", "q,t2m", "-o", tmp_path / "a", *TINY).exit_code == 0
+    result = forecast("train", tmp_path / "two.nc", "--init-from", tmp_path / "a", "-o", tmp_path / "b", *TINY)
+    assert result.exit_code == 0
+    assert f"normalization statistics (mean, scale) of {tmp_path / 'a'}" in result.stderr
+    first, second = (load_file(tmp_path / run / "model.safetensors") for run in "ab")
+    assert torch.equal(first["mean"], second["mean"])
+    assert 0.2 < first["mean"][0] < 0.4 < 200 < first["mean"][1]

@@ -340,7 +340,7 @@ def test_what_is_read_is_never_replaced(forecast, waves):
     before = waves.read_bytes()
     for options in ((), ("--truth", waves)):
         result = forecast("invert-topography", waves, *options, "-o", waves, "--overwrite", *QUICK)
-        assert result.exit_code == USAGE
+        assert result.exit_code == OUTPUT
         assert "would be replaced" in result.stderr
     assert waves.read_bytes() == before
 

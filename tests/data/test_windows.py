@@ -12,6 +12,7 @@ from forecast_cli.data.windows import (
     Part,
     ReadFrames,
     Windows,
+    beyond_record,
     order,
     parse_bytes,
     require_windows,
@@ -48,7 +49,7 @@ class Numbered:
         ((30, 10, 5), (range(30), range(30, 40), range(40, 45))),
         (("30", "20", "10"), (range(30), range(30, 50), range(50, 60))),
         (("2000-01-01:2000-01-10", "2000-01-11", "2000-01-12:"), (range(40), range(40, 44), range(44, 60))),
-        ((":2000-01-05T06:00", "2000-01-06/2000-01-07", "2000-02"), (range(18), range(20, 28), range(0))),
+        ((":2000-01-05T06:00", "2000-01-06/2000-01-07"), (range(18), range(20, 28), range(0))),
     ],
 )
 def test_a_series_is_split_along_time(series, shares, expected):
@@ -219,3 +220,52 @@ def test_fractions_are_rounded_at_their_running_sums(series, shares, lengths):
     parts = split(series, shares)
     assert [len(part.frames) for part in parts] == lengths
     assert parts.test.frames.stop == sum(lengths)
+
+
+@pytest.mark.parametrize(
+    ("shares", "range_outside"),
+    [
+        ("2000-01-01:2000-01-10,2000-01-11:2000-01-15,2000-02", "2000-02"),
+        ("2000-01-01:2000-01-10,1999", "1999"),
+        ("2001:2002,2000-01-11:", "2001:2002"),
+        ("2000-01-10:2000-01-05,2000-01-11:", "2000-01-10:2000-01-05"),
+    ],
+)
+def test_a_part_outside_the_record_is_refused_with_the_dates_of_the_record(shares, range_outside, series):
+    with pytest.raises(
+        ConfigError, match=f"--split {range_outside}: .* from 2000-01-01T00:00:00 to 2000-01-15T18:00:00"
+    ):
+        split(series, shares.split(","))
+
+
+@pytest.mark.parametrize("part", ["6:9", "20:", "4:2", "7/8"])
+def test_a_part_beyond_the_last_sample_is_refused_with_their_number(part, trajectories):
+    with pytest.raises(ConfigError, match=f"--split {part}: .* 6 along sample"):
+        split(trajectories, ("0:2", part))
+
+
+def test_a_part_may_be_empty_on_purpose(trajectories):
+    assert [len(part.samples) for part in split(trajectories, ("0:4", "4:4", "4:6"))] == [4, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("shares", "outside"),
+    [
+        ("1999:2000-01-10,2000-01-11:2000-01-13,2000-01-14:2012", ["1999:2000-01-10", "2000-01-14:2012"]),
+        ("1999-12-31T18:2000-01-10,2000-01-11:2000-01-16", ["1999-12-31T18:2000-01-10", "2000-01-11:2000-01-16"]),
+        # Days, months and years that the record covers in part are inside, as are open ends.
+        ("2000-01-01:2000-01-10,2000-01-11:2000-01-15", []),
+        (":2000-01-10,2000-01-11:2000", []),
+        ("0.7,0.15,0.15", []),
+    ],
+)
+def test_ranges_that_leave_the_record_in_part_are_listed(shares, outside, series):
+    found = beyond_record(series, shares.split(","))
+    assert len(found) == len(outside)
+    assert all(f"--split {text}: " in sentence for text, sentence in zip(outside, found, strict=True))
+
+
+def test_positions_that_leave_the_record_in_part_are_listed(trajectories):
+    assert beyond_record(trajectories, ("0:4", "4:6")) == []
+    assert "the data have 6 along sample" in beyond_record(trajectories, ("0:4", "4:7"))[0]
+    assert "the data have 20 along time" in beyond_record(trajectories, ("0:10", "10:21"), "time")[0]

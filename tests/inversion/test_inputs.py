@@ -6,6 +6,8 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 
+from forecast_cli.inversion.places import _refuse_readings
+
 USAGE, DATA, UNTRUSTED = 2, 3, 6
 SIZE = 12
 QUICK = ("--uncertainty", "none", "--iterations", "3", "--noise", "1%")
@@ -504,3 +506,22 @@ def test_more_than_the_iterations_asked_for_are_not_made_for_gauges(invert, smal
     (tmp_path / "g.csv").write_text("x,y\n3e5,3e5\n7e5,4e5\n5e5,8e5\n")
     _, bed = invert(small_waves, "--variable", "eta", "--gauges", tmp_path / "g.csv", *QUICK, "--iterations", 3)
     assert bed.attrs["iterations"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("time,x,y,eta\n0,0.5,0.5,0.1\n60,0.5,0.5,0.2\n", "time, eta"),
+        ("x,y,ssh\n0.5,0.5,nan\n", "ssh"),
+        ("date,x,y\n2019-01-01,0.5,0.5\n", "date"),
+        ("x,y\n0.5,0.5,0.1\n", "(without a name)"),
+    ],
+)
+def test_a_gauge_file_with_readings_is_refused(invert, small_waves, tmp_path, text, columns):
+    (tmp_path / "g.csv").write_text(text)
+    refused(invert(small_waves, "--gauges", tmp_path / "g.csv", *QUICK)[0], DATA, f"the columns {columns} hold values")
+
+
+def test_names_beside_the_places_of_gauges_are_no_readings(tmp_path):
+    (tmp_path / "g.csv").write_text("station,x,y,operator,note\n7,0.5,0.5,coast guard,\n")
+    _refuse_readings(str(tmp_path / "g.csv"))

@@ -1,0 +1,73 @@
+"""Protection of inputs: no command writes over a file that it reads, whatever its options say."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from forecast_cli.data.atomic import beside
+from forecast_cli.data.files import expand
+from forecast_cli.errors import DataError, OutputError
+
+_BESIDE = (".replaced", ".partial", ".partial.state")
+"""Endings of the names that writing an output may replace or remove (`data.atomic`, `data.resumable`)."""
+
+
+def refuse_inputs(output: Path, places: Iterable[str | Path]) -> None:
+    """Refuse an output that would replace, contain or lie inside an input of the same command.
+
+    Symbolic links, hard links and `..` are followed. An input that does not exist is left to its reader.
+
+    Parameters
+    ----------
+    output : Path
+        File, Zarr store or run directory to be written.
+    places : iterable of str or Path
+        Inputs as the user gives them: paths, globs, ``FILE:/group``, ``FILE:variable`` and ``FILE:variable=VALUE``.
+
+    Raises
+    ------
+    OutputError
+        If writing `output` could destroy one of the inputs.
+    """
+    targets = {name for path in (output, *(beside(output, ending) for ending in _BESIDE)) for name in _names(path)}
+    identities = set(filter(None, map(_identity, targets)))
+    for file in (file for place in places for file in _files(str(place))):
+        sources = _names(Path(file))
+        if identities & set(filter(None, map(_identity, sources))) or not sources.isdisjoint(targets):
+            relation = "is an input of this command, and would be replaced"
+        elif any(source.is_relative_to(target) for source in sources for target in targets):
+            relation = f"contains {file}, an input of this command, which would be replaced"
+        elif any(source.is_dir() and target.is_relative_to(source) for source in sources for target in targets):
+            relation = f"lies inside {file}, an input of this command, which would be changed"
+        else:
+            continue
+        raise OutputError(f"{output}: {relation}. Choose another name.")
+
+
+def _files(place: str) -> list[str]:
+    """Paths of the files that a place names: the place itself, or the longest part before a colon or `=` that exists."""
+    parts = [place, *(place[:end] for end in range(len(place) - 1, 0, -1) if place[end] in ":=")]
+    return next(filter(None, map(_existing, parts)), [place])
+
+
+def _existing(text: str) -> list[str]:
+    """The path `text`, or what it matches as a pattern."""
+    try:
+        return [path for path in expand([text]) if os.path.lexists(path)]
+    except DataError:
+        return []
+
+
+def _names(path: Path) -> set[Path]:
+    """The directory entry of a path, and the file that the entry leads to through symbolic links."""
+    target = Path(os.path.realpath(path))  # Path.resolve raises at a loop of links
+    return {target} if path.name in ("", "..") else {target, Path(os.path.realpath(path.parent)) / path.name}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, which hard links share; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
