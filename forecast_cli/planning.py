@@ -34,7 +34,7 @@ from forecast_cli.data.windows import (
     split,
 )
 from forecast_cli.errors import ConfigError
-from forecast_cli.models import ForecastModel, Records, build_model, completed
+from forecast_cli.models import ForecastModel, Records, build_model, completed, require_units
 from forecast_cli.objective import loss_weights, weighted_loss
 
 AHEAD = 4
@@ -97,6 +97,8 @@ def prepare(
     )
     if config.training.precision == "bf16" and config.model.name == "finn":
         raise ConfigError("training.precision = bf16: not for finn, whose equations need the digits of 32.")
+    if config.model.name == "finn":
+        require_units(config.model, fields.domain, fields.source)
     fields = masked(fields, config.data)
     parts = split(fields, config.data.split, config.data.split_along)
     whole = config.data.horizon == 0

@@ -81,6 +81,7 @@ def _understood(fields: "Fields") -> dict[str, Any]:
     import numpy as np
 
     from forecast_cli.data.fields import missing_shares
+    from forecast_cli.data.grid import map_places
     from forecast_cli.data.roles import coordinate_of
     from forecast_cli.data.times import show
 
@@ -100,11 +101,12 @@ def _understood(fields: "Fields") -> dict[str, Any]:
             dimensions[role] = None
             continue
         coordinate = coordinate_of(fields.dataset, axis.name, role)
-        last = None if axis.first is None or coordinate is None else float(f"{float(coordinate[-1]):.7g}")
+        ends = [None, None] if axis.first is None or coordinate is None else map_places(coordinate)[[0, -1]].tolist()
+        first, last = (None if end is None else float(f"{end:.7g}") for end in ends)
         dimensions[role] = {
             "name": axis.name,
             "size": axis.size,
-            "first": None if axis.first is None else float(f"{axis.first:.7g}"),
+            "first": first,
             "last": last,
             "spacing": axis.spacing,
             "units": axis.units,

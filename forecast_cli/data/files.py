@@ -17,6 +17,7 @@ import xarray as xr
 
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
+from forecast_cli.data.grid import in_degrees
 from forecast_cli.data.reading import reading, refuse_odd_floats
 from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
@@ -54,10 +55,16 @@ class Opened(NamedTuple):
 
 
 def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
-    """Open a file lazily.
+    """Open a file lazily, latitudes and longitudes in degrees.
 
     time_as_steps: leave the times undecoded. Raises DataError where the file is no whole file of a known format.
     """
+    opened = _opened(place, time_as_steps)
+    dataset, notes = in_degrees(opened.dataset)
+    return Opened(dataset, opened.names, (*opened.notes, *notes))
+
+
+def _opened(place: str, time_as_steps: bool) -> Opened:
     path, group = split_place(place)
     if path.is_dir():
         return Opened(_zarr(path, time_as_steps))

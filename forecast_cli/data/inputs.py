@@ -16,7 +16,7 @@ from forecast_cli.config import DataConfig
 from forecast_cli.data.cycles import Cycles, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
-from forecast_cli.data.grid import is_latitude, is_longitude
+from forecast_cli.data.grid import cells_at, is_latitude, is_longitude
 from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import coordinate_of, nearest, role_of
 from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
@@ -255,14 +255,10 @@ def _cut(variable: xr.DataArray, dimension: str, role: str, fields: Fields, sour
     own = fields.roles.y if role == "y" else fields.roles.x
     here = coordinate_of(fields.dataset, own, role) if own else None
     if here is not None and dimension in variable.coords and variable[dimension].dtype.kind in "fiu":
-        places = here.values.astype(float)
-        slack = 1e-3 * float(np.abs(np.diff(places)).min(initial=np.inf))
-        try:
-            return variable.sel({dimension: places}, method="nearest", tolerance=slack if np.isfinite(slack) else None)
-        except KeyError as error:
-            raise DataError(
-                f"{source}: '{variable.name}' does not cover the cells of the data along '{dimension}'."
-            ) from error
+        cells = cells_at(variable[dimension], here)
+        if (cells < 0).any():
+            raise DataError(f"{source}: '{variable.name}' does not cover the cells of the data along '{dimension}'.")
+        return variable.isel({dimension: cells}).assign_coords({dimension: here.values})
     size = fields.domain.shape[1 if role == "y" else 2]
     if variable.sizes[dimension] != size:
         raise DataError(

@@ -55,6 +55,9 @@ def _selected(
     if colon:
         return _between(dataset, dimension, coordinate, float(start or "-inf"), float(stop or "inf"))
     values = coordinate.values
+    if is_longitude(coordinate):
+        turned = (values.astype(float) - float(choice) + 180) % 360 - 180
+        return dataset.isel({dimension: np.flatnonzero(np.isclose(turned, 0, atol=1e-5 * max(1, abs(float(choice)))))})
     match = np.isclose(values, float(choice)) if values.dtype.kind in "fiu" else values.astype(str) == choice
     return dataset.isel({dimension: np.flatnonzero(match)})
 

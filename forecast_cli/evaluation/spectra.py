@@ -12,9 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from forecast_cli.data.fields import Fields
+from forecast_cli.data.grid import cell_size
 from forecast_cli.metrics import cell_weights
-
-KM_PER_DEGREE = 111.195
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +84,9 @@ def rings(fields: Fields) -> Rings:
     domain = fields.domain
     _, height, width = domain.shape
     closed = domain.boundary == "circular", domain.boundary in ("circular", "cylinder")
-    dy, dx = (abs(axis.spacing or 1.0) if axis else 1.0 for axis in (domain.y, domain.x))
-    globe = domain.grid == "latitude-longitude"
-    units = f"1/{domain.x.units}" if domain.x.units and domain.x.spacing else "1/cell"
-    if globe and fields.roles.y:
-        middle = float(np.deg2rad(fields.dataset[fields.roles.y].values.astype(float).mean()))
-        dy, dx, units = dy * KM_PER_DEGREE, dx * KM_PER_DEGREE * max(np.cos(middle), 1e-3), "1/km"
-    zonal = globe and closed[1]
+    dy, dx, unit = cell_size(fields.dataset, fields.roles, domain.grid)
+    zonal = domain.grid == "latitude-longitude" and closed[1]
     rows = cell_weights(fields).values.reshape(height, width)[:, 0]
-    return Rings((height, width), (dy, dx), closed, "1" if zonal else units, zonal, rows / rows.sum())
+    return Rings(
+        (height, width), (dy, dx), closed, "1" if zonal or unit == "1" else f"1/{unit}", zonal, rows / rows.sum()
+    )
