@@ -20,7 +20,6 @@ from forecast_cli.data.fingerprint import fingerprints
 from forecast_cli.data.inputs import Inputs, masked, open_inputs
 from forecast_cli.data.loading import batches
 from forecast_cli.data.statistics import input_statistics, statistics
-from forecast_cli.data.times import show
 from forecast_cli.data.windows import (
     Batch,
     HeldFrames,
@@ -171,8 +170,8 @@ def described_parts(prepared: Prepared) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for name, part in zip(Split._fields, prepared.parts, strict=True):
         if part:
-            first, last = times.values[part.frames[0]], times.values[part.frames[-1]]
-            described[name] = {"times": [show(first), show(last)], "samples": [part.samples.start, part.samples.stop]}
+            ends = [times.show(part.frames[0]), times.show(part.frames[-1])]
+            described[name] = {"times": ends, "samples": [part.samples.start, part.samples.stop]}
     return described
 
 

@@ -83,7 +83,6 @@ def _understood(fields: "Fields") -> dict[str, Any]:
     from forecast_cli.data.fields import missing_shares
     from forecast_cli.data.grid import map_places
     from forecast_cli.data.roles import coordinate_of
-    from forecast_cli.data.times import show
 
     domain, roles, times = fields.domain, fields.roles, fields.times
     shares = missing_shares(fields)
@@ -92,8 +91,8 @@ def _understood(fields: "Fields") -> dict[str, Any]:
         "time": {
             "name": roles.time,
             "size": fields.frames,
-            "first": show(times.values[0]),
-            "last": show(times.values[-1]),
+            "first": times.show(0),
+            "last": times.show(-1),
         },
     }
     for role, axis in (("y", domain.y), ("x", domain.x)):

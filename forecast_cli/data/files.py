@@ -19,7 +19,7 @@ from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
 from forecast_cli.data.grid import in_degrees
 from forecast_cli.data.reading import reading, refuse_odd_floats
-from forecast_cli.data.times import months_later
+from forecast_cli.data.times import GREGORIAN, in_nanoseconds, months_later
 from forecast_cli.errors import DataError
 
 _HDF5, _CLASSIC = (b"\x89HDF\r\n\x1a\n", b"MATLAB 7.3"), b"CDF"
@@ -196,8 +196,8 @@ def _by_calendar(dataset: xr.Dataset) -> xr.Dataset:
             raise ValueError(f"'{name}' counts parts of a {unit}")
         attributes = {key: value for key, value in variable.attrs.items() if key not in ("units", "calendar")}
         dates = np.array([months_later(start, int(count)) for count in months], object)
-        if calendar in ("standard", "gregorian", "proleptic_gregorian"):
-            dates = np.array([np.datetime64(date.isoformat(), "ns") for date in dates])
+        if calendar in GREGORIAN:
+            dates = in_nanoseconds(dates)
         encoding = {"units": f"days since {origin}", "calendar": calendar}
         decoded[name] = xr.Variable(variable.dims, dates, attributes, encoding)
     rest = dataset.drop_vars([str(name) for name in decoded])

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from forecast_cli.config import DataConfig
-from forecast_cli.data.cycles import Cycles, positions
+from forecast_cli.data.cycles import Cycles, day_of_year, days_in_year, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
 from forecast_cli.data.grid import cells_at, is_latitude, is_longitude
@@ -105,12 +105,11 @@ def _hand(turn: Callable[[np.ndarray], np.ndarray], kind: str, times: TimeAxis, 
 
 
 def _share_of_day(date: Any) -> float:
-    return float((date.hour * 3600 + date.minute * 60 + date.second) / 86400)
+    return float((date.hour * 3600 + date.minute * 60 + date.second + 1e-6 * date.microsecond) / 86400)
 
 
 def _share_of_year(date: Any) -> float:
-    start = date.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
-    return float((date - start) / (start.replace(year=start.year + 1) - start))
+    return (day_of_year(date) + _share_of_day(date)) / days_in_year(date)
 
 
 _CYCLES = {"hour": "hour of the day", "dayofyear": "day of the year"}
@@ -200,7 +199,7 @@ def _forcing_frames(
     if (positions < 0).any():
         missing = show(wanted[int(np.argmax(positions < 0))])
         raise DataError(
-            f"{source}: '{variable.name}' has no value at {missing}; it runs from {show(own.values[0])} to {show(own.values[-1])}. "
+            f"{source}: '{variable.name}' has no value at {missing}; it runs from {own.show(0)} to {own.show(-1)}. "
             "Forcing must be known over the context and the whole forecast."
         )
     chosen = variable.isel(sample=sample) if "sample" in variable.dims else variable

@@ -8,6 +8,7 @@ import xarray as xr
 from forecast_cli.data.files import Opened
 from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import Roles, coordinate_of, find_roles, nearest, role_by_attributes, role_of
+from forecast_cli.data.times import GREGORIAN, as_cftime
 from forecast_cli.errors import DataError
 
 
@@ -138,6 +139,7 @@ def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
     """
     if len(datasets) == 1:
         return datasets[0]
+    datasets = _with_dates_of_one_kind(datasets, roles)
     times = [coordinate_of(dataset, roles.time, "time") for dataset in datasets]
     same = all(
         dataset.sizes[roles.time] == datasets[0].sizes[roles.time]
@@ -159,6 +161,23 @@ def _join(datasets: list[xr.Dataset], roles: Roles, source: str) -> xr.Dataset:
         raise DataError(
             f"{source}: the files do not fit together along '{along}' ({str(error).splitlines()[0]})."
         ) from error
+
+
+def _with_dates_of_one_kind(datasets: list[xr.Dataset], roles: Roles) -> list[xr.Dataset]:
+    """The datasets with the dates of all as cftime objects where some are beyond the range of nanoseconds."""
+    times = [coordinate_of(dataset, roles.time, "time") for dataset in datasets]
+    far = next((time for time in times if time is not None and time.size and time.dtype.kind == "O"), None)
+    if far is None or not any(time is not None and time.dtype.kind == "M" for time in times):
+        return datasets
+    calendar = str(getattr(far.values.flat[0], "calendar", ""))
+    if calendar not in GREGORIAN:
+        return datasets
+    return [
+        dataset
+        if time is None or time.dtype.kind != "M"
+        else dataset.assign_coords({str(time.name): (time.dims, as_cftime(time.values, calendar), time.attrs)})
+        for dataset, time in zip(datasets, times, strict=True)
+    ]
 
 
 def _beside(datasets: Sequence[xr.Dataset], source: str) -> xr.Dataset:

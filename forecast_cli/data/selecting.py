@@ -45,7 +45,8 @@ def _selected(
 ) -> xr.Dataset:
     start, colon, stop = choice.partition(":")
     if role == "time" and coordinate is not None:
-        axis = TimeAxis(dimension, _comparable(coordinate), without_times("", 1).step)
+        frame = without_times("", 1).step
+        axis = TimeAxis(dimension, _comparable(coordinate), frame, encoding=dict(coordinate.encoding))
         frames = axis.period(*bounds(choice))
         return dataset.isel({dimension: slice(frames.start, frames.stop)})
     if colon and (role == "sample" or coordinate is None):

@@ -109,7 +109,7 @@ def of_fields(fields: Fields, *, variable: str, sample: int, frames: Sequence[in
     """The fields of a data file at some frames."""
     channel = fields.names.index(variable)
     values = np.stack([fields.read(sample, frame, frame + 1)[0, channel] for frame in frames])
-    titles = [_title(fields.times.values[frame]) for frame in frames]
+    titles = [_title(fields.times.rounded[frame]) for frame in frames]
     return _picture(
         {"": values}, titles, fields.domain.variables[channel].long_name or variable, fields.dataset[variable]
     )

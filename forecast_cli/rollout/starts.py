@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from forecast_cli.checkpoint import SavedModel
 from forecast_cli.data.fields import Fields
 from forecast_cli.errors import ConfigError, DataError
@@ -60,5 +62,5 @@ def first_unseen(saved: SavedModel, fields: Fields) -> int:
     times = fields.times
     seen = [part["times"] for name, part in saved.parts.items() if name in ("training", "validation")]
     ends = [(times.parse(first), times.parse(last)) for first, last in seen]
-    inside = [i for i, value in enumerate(times.values) if any(first <= value <= last for first, last in ends)]
-    return inside[-1] + 1 if inside else 0
+    inside = [frame for first, last in ends for frame in np.flatnonzero(times.between(first, last))]
+    return int(max(inside, default=-1)) + 1

@@ -71,6 +71,27 @@ def test_the_mean_by_day_is_over_the_days_around_it(tmp_path):
         np.testing.assert_allclose(cycle[day], fields.read(0, 0, len(days))[near].mean(axis=0), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("calendar", "days"), [("360_day", 360), ("noleap", 365), ("all_leap", 366)])
+def test_the_mean_by_day_closes_at_the_end_of_the_calendars_year(tmp_path, calendar, days):
+    """Values are the days until the new year: around it they are -15, ..., 15, whose mean is 0."""
+    time = xr.date_range("2001-01-01", periods=3 * days, freq="D", calendar=calendar, use_cftime=True)
+    value = (np.arange(3 * days) + days // 2) % days - days // 2
+    dataset = xr.Dataset({"u": (("time", "y", "x"), value[:, None, None] * np.ones((1, 2, 2), "f4"))}, {"time": time})
+    dataset.to_netcdf(tmp_path / "u.nc")
+    fields = open_fields([str(tmp_path / "u.nc")])
+    cycle = of_part(fields, range(3 * days), "dayofyear")["dayofyear"][:, 0, 0, 0]
+    np.testing.assert_allclose(cycle[[days - 2, days - 1, 0, 1]], [-2, -1, 0, 1], atol=1e-6)
+    assert np.isfinite(cycle).all()
+    assert len(cycle) == 366
+
+
+def test_the_mean_by_day_has_day_366_without_a_leap_year(tmp_path):
+    fields = fields_at(tmp_path, "D", 730)
+    cycle = of_part(fields, range(365), "dayofyear")["dayofyear"]
+    values = fields.read(0, 0, 365)
+    np.testing.assert_allclose(cycle[365], np.r_[values[350:], values[:15]].mean(axis=0), rtol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_missing_values_are_left_out_and_cells_without_any_stay_missing(tmp_path):
     values = travelling_wave(48, 4, 4)
