@@ -56,6 +56,19 @@ def test_the_mean_by_hour_is_that_of_the_part_alone(tmp_path):
     assert np.isnan(cycle[[h for h in range(24) if h % 6]]).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "units", "first"), [("f8", "days since 0001-01-01", 737120), ("f4", "days since 2019-01-01", 59)]
+)
+def test_the_mean_by_hour_of_times_in_float_days_is_that_of_each_hour(tmp_path, dtype, units, first):
+    """A field that is its hour: the mean of each hour is that hour, at once and in a forecast's file."""
+    time = xr.Variable("time", (first + np.arange(72) / 24).astype(dtype), {"units": units})
+    hours = np.arange(72.0).reshape(-1, 1, 1) % 24
+    xr.Dataset({"u": (("time", "y", "x"), hours)}, {"time": time}).to_netcdf(tmp_path / "u.nc")
+    fields = open_fields([str(tmp_path / "u.nc")])
+    cycle = of_part(fields, range(72), "hour")["hour"]
+    np.testing.assert_array_equal(cycle[:, 0, 0, 0], np.arange(24))
+
+
 def test_the_mean_by_month_counts_months_of_the_calendar(tmp_path):
     fields = fields_at(tmp_path, "MS", 30, calendar="360_day")
     cycle = of_part(fields, range(30), "month")["month"]
