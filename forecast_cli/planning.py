@@ -21,7 +21,6 @@ from forecast_cli.data.inputs import Inputs, masked, open_inputs
 from forecast_cli.data.loading import batches
 from forecast_cli.data.sampling import evenly
 from forecast_cli.data.statistics import input_statistics, statistics
-from forecast_cli.data.times import show
 from forecast_cli.data.windows import (
     Batch,
     HeldFrames,
@@ -38,7 +37,7 @@ from forecast_cli.data.windows import (
 )
 from forecast_cli.domain import Domain
 from forecast_cli.errors import CheckpointError, ConfigError
-from forecast_cli.models import ForecastModel, Records, build_model, completed
+from forecast_cli.models import ForecastModel, Records, build_model, completed, require_units
 from forecast_cli.objective import loss_weights, weighted_loss
 from forecast_cli.plan_warnings import size_warnings
 
@@ -102,6 +101,8 @@ def prepare(
     )
     if config.training.precision == "bf16" and config.model.name == "finn":
         raise ConfigError("training.precision = bf16: not for finn, whose equations need the digits of 32.")
+    if config.model.name == "finn":
+        require_units(config.model, fields.domain, fields.source)
     fields = masked(fields, config.data)
     parts = split(fields, config.data.split, config.data.split_along)
     whole = config.data.horizon == 0
@@ -192,8 +193,8 @@ def described_parts(prepared: Prepared) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for name, part in zip(Split._fields, prepared.parts, strict=True):
         if part:
-            first, last = times.values[part.frames[0]], times.values[part.frames[-1]]
-            described[name] = {"times": [show(first), show(last)], "samples": [part.samples.start, part.samples.stop]}
+            ends = [times.show(part.frames[0]), times.show(part.frames[-1])]
+            described[name] = {"times": ends, "samples": [part.samples.start, part.samples.stop]}
     return described
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -441,6 +442,25 @@ def test_the_cycle_by_hour_is_taken_at_the_time_that_the_forecast_is_for(tmp_pat
     expected = 10.0 * hours[..., None, None] + CLIMATOLOGY
     np.testing.assert_allclose(score(scores, model="climatology:hour"), weighted_rmse(expected - truth_at()))
     np.testing.assert_allclose(score(scores, model="climatology"), weighted_rmse(CLIMATOLOGY - truth_at()))
+
+
+def test_the_cycle_by_hour_is_taken_at_the_hour_that_float_days_mean(tmp_path):
+    """Stored in days since year 1, a third of the hours fall a few microseconds into the hour before."""
+    forecast = with_cycle(write_forecast(tmp_path / "f.nc", truth_at()), tmp_path / "g.nc")
+    encoding = {name: {"units": "days since 0001-01-01", "dtype": "f8"} for name in ("init_time", "valid_time")}
+    forecast.dataset.load().to_netcdf(tmp_path / "h.nc", encoding=encoding)
+    stored = open_forecast(tmp_path / "h.nc")
+    assert (stored.dataset["valid_time"].values < forecast.dataset["valid_time"].values).any()
+    assert (stored.valid_times == forecast.valid_times).all()
+    assert stored.starts == forecast.starts
+    truth = str(write_truth(tmp_path / "t.nc"))
+    for files in ([stored], [forecast, stored]):
+        scores = evaluation.evaluate(
+            [replace(file, label=f"{i}") for i, file in enumerate(files)], [truth], baselines=["climatology:hour"]
+        )
+        hours = np.array(STARTS)[:, None] + [1, 2, 3]
+        expected = 10.0 * hours[..., None, None] + CLIMATOLOGY
+        np.testing.assert_allclose(score(scores, model="climatology:hour"), weighted_rmse(expected - truth_at()))
 
 
 def test_anomalies_may_depart_from_a_cycle(tmp_path):

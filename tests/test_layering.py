@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "forecast_cli"
-EVERYBODY = {"errors", "config", "domain", "__version__"}
+EVERYBODY = {"errors", "config", "domain", "units", "__version__"}
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "domain": set(),
+    "units": set(),
     "devices": EVERYBODY,
     "scan": EVERYBODY | {"native"},
     "physics": EVERYBODY,

@@ -138,6 +138,23 @@ def test_starts_are_as_far_apart_as_asked(saved, fields):
     assert [start.init for start in choose_starts(saved, fields, context=4, steps=8)] == [50]
 
 
+@pytest.mark.parametrize(
+    ("steps", "inits"),
+    [
+        (1, [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]),
+        (7, [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        (8, [3, 5, 7, 9, 11]),
+        (11, [3, 5, 7]),
+        (12, [3, 6]),
+        (16, [3]),
+    ],
+)
+def test_default_starts_are_a_quarter_of_the_forecast_apart(saved, tmp_path, steps, inits):
+    """Of 20 frames from the fourth on, context=4: every max(1, steps // 4) frames while all `steps` are in the file."""
+    later = open_fields([str(write_series(tmp_path / "later.nc", start="2010-01-01", frames=20))])
+    assert [start.init for start in choose_starts(saved, later, context=4, steps=steps)] == inits
+
+
 def test_a_file_of_another_period_is_forecast_throughout(saved, tmp_path):
     later = open_fields([str(write_series(tmp_path / "later.nc", start="2010-01-01", frames=12))])
     assert [start.init for start in choose_starts(saved, later, context=4, steps=4, every=1)] == list(range(3, 8))
@@ -400,7 +417,7 @@ def test_cycles_are_written_under_the_hours_days_and_months_of_a_calendar(saved,
 
 
 @pytest.mark.parametrize(("steps", "inits"), [(3, [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]), (8, [3, 5, 7]), (11, [3])])
-def test_default_starts_are_a_quarter_of_the_forecast_apart(steps, inits, saved, tmp_path):
+def test_default_starts_of_short_forecasts_are_a_frame_apart(steps, inits, saved, tmp_path):
     """In 16 frames after a context of 4; a quarter of 3 steps is one, of 8 two, rounded down."""
     later = open_fields([str(write_series(tmp_path / "later.nc", start="2010-01-01", frames=16))])
     assert [start.init for start in choose_starts(saved, later, context=4, steps=steps)] == inits

@@ -111,14 +111,12 @@ def _short(value: Any) -> str:
 
 
 def _forecast(path: Path) -> dict[str, Any]:
-    import numpy as np
-
     from forecast_cli.data.forecasts import open_forecast
     from forecast_cli.data.times import show
     from forecast_cli.evaluation import lead_times
 
     forecast = open_forecast(path)
-    said, inits = forecast.dataset.attrs, np.atleast_1d(forecast.dataset["init_time"].values)
+    said, inits = forecast.dataset.attrs, forecast.init_times
     leads, unit = lead_times(forecast.dataset)
     units = {name: forecast.dataset[name].attrs.get("units", "no unit") for name in forecast.variables}
     return {

@@ -92,9 +92,9 @@ def _understood(fields: "Fields") -> dict[str, Any]:
     """The facts that `info` prints, as plain data."""
     import numpy as np
 
+    from forecast_cli.data.grid import map_places
     from forecast_cli.data.roles import coordinate_of
     from forecast_cli.data.summaries import summarize
-    from forecast_cli.data.times import show
 
     domain, roles, times = fields.domain, fields.roles, fields.times
     summaries, share = summarize(fields)
@@ -103,8 +103,8 @@ def _understood(fields: "Fields") -> dict[str, Any]:
         "time": {
             "name": roles.time,
             "size": fields.frames,
-            "first": show(times.values[0]),
-            "last": show(times.values[-1]),
+            "first": times.show(0),
+            "last": times.show(-1),
         },
     }
     for role, axis in (("y", domain.y), ("x", domain.x)):
@@ -112,11 +112,12 @@ def _understood(fields: "Fields") -> dict[str, Any]:
             dimensions[role] = None
             continue
         coordinate = coordinate_of(fields.dataset, axis.name, role)
-        last = None if axis.first is None or coordinate is None else float(f"{float(coordinate[-1]):.7g}")
+        ends = [None, None] if axis.first is None or coordinate is None else map_places(coordinate)[[0, -1]].tolist()
+        first, last = (None if end is None else float(f"{end:.7g}") for end in ends)
         dimensions[role] = {
             "name": axis.name,
             "size": axis.size,
-            "first": None if axis.first is None else float(f"{axis.first:.7g}"),
+            "first": first,
             "last": last,
             "spacing": axis.spacing,
             "units": axis.units,

@@ -9,10 +9,10 @@ import xarray as xr
 
 from forecast_cli.data.coordinates import first_difference, grid_coordinates, scalar_coordinates
 from forecast_cli.data.roles import Roles, coordinate_of
-from forecast_cli.data.times import TimeAxis, dates_of, show
-from forecast_cli.data.units import same_time_unit, same_unit
+from forecast_cli.data.times import TimeAxis, show
 from forecast_cli.domain import TimeStep
 from forecast_cli.errors import DataError
+from forecast_cli.units import same_time_unit, same_unit
 
 NONE: tuple[str, ...] = ()
 VERTICAL = ("vertical",)
@@ -174,8 +174,5 @@ def _kind(part: Part) -> str:
 def _with_cftime(part: Part, calendar: str) -> xr.Dataset:
     times = part.times
     assert times is not None
-    dates = [
-        cftime.datetime(*date.timetuple()[:6], date.microsecond, calendar=calendar) for date in dates_of(times.values)
-    ]
-    variable = xr.Variable(times.dims, np.array(dates, object), times.attrs, times.encoding)
+    variable = xr.Variable(times.dims, as_cftime(times.values, calendar), times.attrs, times.encoding)
     return part.dataset.assign_coords({str(times.name): variable})

@@ -8,6 +8,7 @@ from forecast_cli.data.fields import Fields, open_fields
 from forecast_cli.data.files import split_variable
 from forecast_cli.domain import Axis
 from forecast_cli.errors import DataError
+from forecast_cli.units import DIMENSIONLESS, metres_per
 
 EARTH = 6.371e6
 """Mean radius of the Earth [m]."""
@@ -67,6 +68,9 @@ def read_bathymetry(
         notes.append(
             f"{place}: degrees taken as a plane of {extent[1][1] / 1000:.4g} km by {extent[0][1] / 1000:.4g} km at the middle latitude"
         )
+    for axis in (y, x):
+        if fields.domain.grid != "latitude-longitude" and axis.units in DIMENSIONLESS:
+            notes.append(f"{place}: '{axis.name}' has no unit: taken as metres")
     land = ~(depth > (min_depth or 0.0))
     if land.any() and min_depth is None:
         raise DataError(
@@ -113,11 +117,19 @@ def _metres(fields: Fields, y: Axis, x: Axis) -> tuple[float, float]:
         middle = (y.first or 0.0) + (y.spacing or 0.0) * (y.size - 1) / 2
         degree = EARTH * np.pi / 180
         return degree, degree * float(np.cos(np.deg2rad(middle)))
-    per_unit = {"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "km": 1000.0, "": 1.0, "1": 1.0}
-    for axis in (y, x):
-        if axis.units not in per_unit:
-            raise DataError(f"{fields.source}: '{axis.name}' is in '{axis.units}'; expected m, km or degrees.")
-    return per_unit[y.units], per_unit[x.units]
+    found = [1.0 if axis.units in DIMENSIONLESS else metres_of(axis, fields.source) for axis in (y, x)]
+    return found[0], found[1]
+
+
+def metres_of(axis: Axis, source: str) -> float:
+    """Metres to the unit of an axis of a plane. DataError for units that are not of length."""
+    metres = metres_per(axis.units)
+    if metres is None:
+        raise DataError(
+            f"{source}: '{axis.name}' is in '{axis.units}'; expected m, km or degrees of latitude and longitude. "
+            "Set its units attribute."
+        )
+    return metres
 
 
 def _resampled(values: np.ndarray, count: int, axis: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from forecast_cli.data.cycles import CYCLES, Cycles, positions
+from forecast_cli.data.cycles import CYCLES, Cycles, longest_year, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.output import write_dataset
 from forecast_cli.data.reading import reading
@@ -29,8 +29,9 @@ def kinds(times: TimeAxis, frames: range, frame_bytes: int) -> list[str]:
     if not times.is_dated or len(frames) < 2:
         return []
     step = times.step.amount if times.step.unit == "second" else np.inf
-    dates = dates_of(times.at([frames[0], frames[-1] + 1]))
-    years = (dates[1] - dates[0]).days / 365
+    first, last = dates_of(times.at([frames[0], frames[-1]]))
+    last_step = step if np.isfinite(step) else 30.4375 * 86400 * times.step.amount
+    years = ((last - first).total_seconds() + last_step) / (365 * 86400)
     found = {"hour": step < 86400, "dayofyear": years >= 0.98 and step <= 5 * 86400, "month": years >= 0.98}
     return [kind for kind, resolved in found.items() if resolved and CYCLES[kind] * frame_bytes <= LARGEST]
 
@@ -42,13 +43,14 @@ def mean_cycles(fields: Fields, part: Part, frames: Frames, wanted: Sequence[str
     for start, block in _blocks(fields, part, frames) if wanted else ():
         there = ~np.isnan(block)
         values = np.where(there, block, 0)
-        times = fields.times.values[start : start + len(block)]
+        times = fields.times.rounded[start : start + len(block)]
         for kind in wanted:
             # A frame at a time: numpy.add.at over whole fields is forty times slower.
             for position, value, present in zip(positions(times, kind), values, there, strict=True):
                 sums[kind][position] += value
                 counts[kind][position] += present
-    return {kind: _mean(kind, sums[kind], counts[kind]) for kind in wanted}
+    days = longest_year(fields.times.calendar)
+    return {kind: _mean(kind, sums[kind], counts[kind], days) for kind in wanted}
 
 
 def _blocks(fields: Fields, part: Part, frames: Frames) -> Iterator[tuple[int, np.ndarray]]:
@@ -57,21 +59,23 @@ def _blocks(fields: Fields, part: Part, frames: Frames) -> Iterator[tuple[int, n
             yield block.start, frames.window(sample, block.start, len(block)).numpy()
 
 
-def _mean(kind: str, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _mean(kind: str, sums: np.ndarray, counts: np.ndarray, days: int) -> np.ndarray:
     found = np.empty(sums.shape, np.float32)
     for row in range(sums.shape[2]):  # running sums of all rows at once would take their size several times
         total, count = sums[:, :, row], counts[:, :, row]
         if kind == "dayofyear":
-            total, count = _over_window(total), _over_window(count)
+            total, count = _over_window(total, days), _over_window(count, days)
         found[:, :, row] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return found
 
 
-def _over_window(daily: np.ndarray) -> np.ndarray:
-    """Running sums over 2 * WINDOW + 1 days of a year that closes on itself."""
-    around = np.concatenate([daily[-WINDOW:], daily, daily[:WINDOW]]).cumsum(axis=0)
+def _over_window(daily: np.ndarray, days: int) -> np.ndarray:
+    """Running sums over 2 * WINDOW + 1 days of a year of `days` that closes on itself; days beyond it are as its last."""
+    year = daily[:days]
+    around = np.concatenate([year[-WINDOW:], year, year[:WINDOW]]).cumsum(axis=0)
     before = np.concatenate([np.zeros_like(around[:1]), around[: -2 * WINDOW - 1]])
-    return around[2 * WINDOW :] - before
+    found = around[2 * WINDOW :] - before
+    return np.concatenate([found, np.repeat(found[-1:], len(daily) - days, axis=0)])
 
 
 def save_cycles(path: Path, cycles: Cycles, fields: Fields) -> None:

@@ -14,8 +14,8 @@ import xarray as xr
 
 from forecast_cli.data.grid import is_latitude, is_longitude
 from forecast_cli.data.roles import Roles, coordinate_of, role_by_attributes
-from forecast_cli.data.units import same_unit, scale
 from forecast_cli.domain import Axis, Domain
+from forecast_cli.units import same_unit, scale
 
 TOLERANCE = 1e-3
 """Share of the distance between cells by which two coordinates of the same cell may differ."""

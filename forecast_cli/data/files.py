@@ -18,9 +18,10 @@ import xarray as xr
 
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
+from forecast_cli.data.grid import in_degrees
 from forecast_cli.data.missing import Number, range_problems, unwritten_values, with_missing_marked
 from forecast_cli.data.reading import is_software_fault, reading, refuse_odd_floats
-from forecast_cli.data.times import months_later
+from forecast_cli.data.times import GREGORIAN, in_nanoseconds, months_later
 from forecast_cli.errors import DataError, reason
 
 _HDF5, _CLASSIC = (b"\x89HDF\r\n\x1a\n", b"MATLAB 7.3"), b"CDF"
@@ -91,10 +92,16 @@ class Opened(NamedTuple):
 
 
 def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
-    """Open a file lazily.
+    """Open a file lazily, latitudes and longitudes in degrees.
 
     time_as_steps: leave the times undecoded. Raises DataError where the file is no whole file of a known format.
     """
+    opened = _opened(place, time_as_steps)
+    dataset, notes = in_degrees(opened.dataset)
+    return Opened(dataset, opened.names, (*opened.notes, *notes))
+
+
+def _opened(place: str, time_as_steps: bool) -> Opened:
     path, group = split_place(place)
     if os.path.isdir(path):  # noqa: PTH112 - False for a name that is too long
         dataset = _zarr(path, time_as_steps)
@@ -237,8 +244,8 @@ def _by_calendar(dataset: xr.Dataset) -> xr.Dataset:
             raise ValueError(f"'{name}' counts parts of a {unit}")
         attributes = {key: value for key, value in variable.attrs.items() if key not in ("units", "calendar")}
         dates = np.array([months_later(start, int(count)) for count in months], object)
-        if calendar in ("standard", "gregorian", "proleptic_gregorian"):
-            dates = np.array([np.datetime64(date.isoformat(), "ns") for date in dates])
+        if calendar in GREGORIAN:
+            dates = in_nanoseconds(dates)
         encoding = {"units": f"days since {origin}", "calendar": calendar}
         decoded[name] = xr.Variable(variable.dims, dates, attributes, encoding)
     rest = dataset.drop_vars([str(name) for name in decoded])

@@ -17,6 +17,7 @@ from forecast_cli.data.fields import Reading
 from forecast_cli.data.files import require_portable_name
 from forecast_cli.data.naming import with_our_names
 from forecast_cli.data.reading import reading, refuse_odd_floats
+from forecast_cli.data.times import rounded_times, rounding_of
 from forecast_cli.errors import DataError
 
 
@@ -46,7 +47,7 @@ class ForecastFile:
 
     @property
     def starts(self) -> list[tuple[object, object]]:
-        inits = np.atleast_1d(self.dataset["init_time"].values)
+        inits = self.init_times
         if self.outer == "init_time":
             return [(None, init) for init in inits.tolist()]
         return [(sample, inits.tolist()[0]) for sample in self.dataset[self.outer].values.tolist()]
@@ -62,9 +63,23 @@ class ForecastFile:
         return replace(self, dataset=self.dataset.isel({self.outer: list(starts), "lead_time": list(leads)}))
 
     @property
+    def init_times(self) -> np.ndarray:
+        """(start,) of a series, (1,) of trajectories; without the rounding of their storage."""
+        return self._rounded(np.atleast_1d(self.dataset["init_time"].values))
+
+    def _rounded(self, times: np.ndarray) -> np.ndarray:
+        """Dates without the rounding of their storage, as a series of this forecast's steps has it; numbers as they are."""
+        if times.dtype.kind not in "MO":
+            return times
+        leads = self.dataset["lead_time"].values
+        dated = leads.dtype.kind == "m" and leads.size
+        steps = np.abs(np.diff(leads / np.timedelta64(1, "s"), prepend=0.0)) if dated else np.zeros(1)
+        return rounded_times(times, rounding_of(float(steps.min())))
+
+    @property
     def valid_times(self) -> np.ndarray:
-        """(start, lead)"""
-        valid = self.dataset["valid_time"].values
+        """(start, lead), without the rounding of their storage."""
+        valid = self._rounded(self.dataset["valid_time"].values)
         return np.broadcast_to(valid, (self.dataset.sizes[self.outer], self.leads))
 
     def read(self, name: str, index: Mapping[str, int | list[int]]) -> np.ndarray:
@@ -118,7 +133,8 @@ def open_forecast(path: Path, label: str | None = None) -> ForecastFile:
     dataset = with_our_names(open_written(path))
     if dataset.attrs.get("forecast_kind") != "forecast":
         raise DataError(f"{path}: not a forecast that `forecast rollout` wrote.")
-    with trusting(path):
+    with trusting(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # dates beyond the range of nanoseconds are read as cftime objects
         for name in ("init_time", "lead_time", "valid_time"):
             dataset[name].load()
         variables = tuple(str(dataset.attrs["forecast_variables"]).split())

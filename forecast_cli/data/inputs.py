@@ -15,16 +15,16 @@ import xarray as xr
 from forecast_cli.config import DataConfig
 from forecast_cli.data.agreement import ALL, IGNORED, KIND, Part, agreeing
 from forecast_cli.data.coordinates import first_difference, grid_coordinates, is_place
-from forecast_cli.data.cycles import Cycles, positions
+from forecast_cli.data.cycles import Cycles, day_of_year, days_in_year, positions
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.files import expand, open_place
-from forecast_cli.data.grid import is_latitude, is_longitude
+from forecast_cli.data.grid import cells_at, is_latitude, is_longitude
 from forecast_cli.data.joined import joined
 from forecast_cli.data.roles import Roles, coordinate_of, nearest, role_of
 from forecast_cli.data.sentinels import UndeclaredFill
 from forecast_cli.data.times import TimeAxis, dates_of, show, time_axis, without_times
-from forecast_cli.data.units import same_time_unit
 from forecast_cli.errors import ConfigError, DataError
+from forecast_cli.units import same_time_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +109,11 @@ def _hand(turn: Callable[[np.ndarray], np.ndarray], kind: str, times: TimeAxis, 
 
 
 def _share_of_day(date: Any) -> float:
-    return float((date.hour * 3600 + date.minute * 60 + date.second) / 86400)
+    return float((date.hour * 3600 + date.minute * 60 + date.second + 1e-6 * date.microsecond) / 86400)
 
 
 def _share_of_year(date: Any) -> float:
-    start = date.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
-    return float((date - start) / (start.replace(year=start.year + 1) - start))
+    return (day_of_year(date) + _share_of_day(date)) / days_in_year(date)
 
 
 _CYCLES = {"hour": "hour of the day", "dayofyear": "day of the year"}
@@ -212,7 +211,7 @@ def _forcing_frames(checked: UndeclaredFill, own: TimeAxis, fields: Fields, samp
     if (positions < 0).any():
         missing = show(wanted[int(np.argmax(positions < 0))])
         raise DataError(
-            f"{source}: '{variable.name}' has no value at {missing}; it runs from {show(own.values[0])} to {show(own.values[-1])}. "
+            f"{source}: '{variable.name}' has no value at {missing}; it runs from {own.show(0)} to {own.show(-1)}. "
             "Forcing must be known over the context and the whole forecast."
         )
     chosen = variable.isel(sample=sample) if "sample" in variable.dims else variable
@@ -269,14 +268,10 @@ def _cut(variable: xr.DataArray, dimension: str, role: str, fields: Fields, sour
     own = fields.roles.y if role == "y" else fields.roles.x
     here = coordinate_of(fields.dataset, own, role) if own else None
     if here is not None and dimension in variable.coords and variable[dimension].dtype.kind in "fiu":
-        places = here.values.astype(float)
-        slack = 1e-3 * float(np.abs(np.diff(places)).min(initial=np.inf))
-        try:
-            return variable.sel({dimension: places}, method="nearest", tolerance=slack if np.isfinite(slack) else None)
-        except KeyError as error:
-            raise DataError(
-                f"{source}: '{variable.name}' does not cover the cells of the data along '{dimension}'."
-            ) from error
+        cells = cells_at(variable[dimension], here)
+        if (cells < 0).any():
+            raise DataError(f"{source}: '{variable.name}' does not cover the cells of the data along '{dimension}'.")
+        return variable.isel({dimension: cells}).assign_coords({dimension: here.values})
     size = fields.domain.shape[1 if role == "y" else 2]
     if variable.sizes[dimension] != size:
         raise DataError(

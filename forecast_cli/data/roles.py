@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import xarray as xr
 
 from forecast_cli.errors import DataError
+from forecast_cli.units import EAST, NORTH
 
 ROLES = ("time", "y", "x", "sample")
 
@@ -15,10 +16,7 @@ _STANDARD_NAMES = {
     "y": {"latitude", "grid_latitude", "projection_y_coordinate"},
     "x": {"longitude", "grid_longitude", "projection_x_coordinate"},
 }
-_UNITS = {
-    "y": {"degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen"},
-    "x": {"degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee"},
-}
+_UNITS = {"y": NORTH, "x": EAST}
 # Customary names, the surest first: `height` is a row of pixels only where nothing better is there.
 _NAMES: dict[str, tuple[set[str], ...]] = {
     "time": ({"time", "valid_time", "times", "t"}, {"date", "datetime", "frame", "frames", "timestep", "time_step"}),

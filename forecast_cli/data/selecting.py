@@ -59,7 +59,8 @@ def _selected(
 ) -> xr.Dataset:
     start, colon, stop = choice.partition(":")
     if role == "time" and coordinate is not None:
-        axis = TimeAxis(dimension, _comparable(coordinate), without_times("", 1).step)
+        frame = without_times("", 1).step
+        axis = TimeAxis(dimension, _comparable(coordinate), frame, encoding=dict(coordinate.encoding))
         frames = axis.period(*bounds(choice))
         return dataset.isel({dimension: slice(frames.start, frames.stop)})
     if colon and (role == "sample" or coordinate is None):
@@ -69,6 +70,9 @@ def _selected(
     if colon:
         return _between(dataset, dimension, coordinate, float(start or "-inf"), float(stop or "inf"))
     values = coordinate.values
+    if is_longitude(coordinate):
+        turned = (values.astype(float) - float(choice) + 180) % 360 - 180
+        return dataset.isel({dimension: np.flatnonzero(np.isclose(turned, 0, atol=1e-5 * max(1, abs(float(choice)))))})
     match = np.isclose(values, float(choice)) if values.dtype.kind in "fiu" else values.astype(str) == choice
     return dataset.isel({dimension: np.flatnonzero(match)})
 

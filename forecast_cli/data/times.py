@@ -18,9 +18,16 @@ import xarray as xr
 
 from forecast_cli.domain import TimeStep
 from forecast_cli.errors import ConfigError, DataError
+from forecast_cli.units import seconds_per
 
 # How far a time may lie off the even grid, as a share of the step: files store times in float32 or as rounded hours.
 _UNEVEN = 1e-3
+
+_ROUND = (86400, 43200, 21600, 10800, 3600, 1800, 900, 600, 300, 60, 30, 15, 10, 5, 1)
+"""Seconds whose multiples since midnight are round times, the coarsest first."""
+_NEAR = 0.5
+"""Seconds that days and longer steps may lie off a round time: a day's end at 23:59:59 is no midnight."""
+GREGORIAN = ("standard", "gregorian", "proleptic_gregorian")
 
 _DURATION = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _MONTHS = {"mo": 1, "y": 12}
@@ -51,24 +58,46 @@ class TimeAxis:
             return "proleptic_gregorian"
         return str(self.values[0].calendar) if self.is_dated else None
 
+    @cached_property
+    def rounded(self) -> np.ndarray:
+        """The times without the rounding of their storage: 00:59:59.999997 is 01:00."""
+        return rounded_times(self.values, self._rounding) if self.is_dated else self.values
+
+    def show(self, frame: int) -> str:
+        """The time of a frame for people."""
+        return show(self.rounded[frame])
+
     def at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Times of frames, also of frames beyond the end of the record."""
+        """Times of frames, rounded as `rounded`, also of frames beyond the end of the record.
+
+        Raises DataError for times that dates in nanoseconds do not reach.
+        """
         count = len(self.values)
         return np.array(
-            [self.values[i] if i < count else self._beyond(i - count + 1) for i in map(int, indices)], self.values.dtype
+            [self.rounded[i] if i < count else self._beyond(i - count + 1) for i in map(int, indices)],
+            self.values.dtype,
         )
 
     def _beyond(self, steps: int) -> Any:
-        last = self.values[-1]
+        last = self.rounded[-1]
         if not self.is_dated:
             return last + steps * self.step.amount
         if self.step.unit == "second":
             seconds = steps * self.step.amount
-            if isinstance(last, np.datetime64):
+            if not isinstance(last, np.datetime64):
+                return last + timedelta(seconds=seconds)
+            if _seconds_of(last) + seconds < _seconds_of(_LAST):
                 return last + np.timedelta64(round(seconds * 1e9), "ns")
-            return last + timedelta(seconds=seconds)
-        date = self._months_beyond(steps)
-        return np.datetime64(date, "ns") if isinstance(last, np.datetime64) else date
+        else:
+            date = self._months_beyond(steps)
+            if not isinstance(last, np.datetime64):
+                return date
+            if _is_in_nanoseconds(date):
+                return np.datetime64(date, "ns")
+        raise DataError(
+            f"{steps} steps of {self.step} after {show(last)} are beyond {show(_LAST)[:10]}, the last of dates in nanoseconds. "
+            "Give fewer steps."
+        )
 
     def _months_beyond(self, steps: int) -> Any:
         dates, last = self._dates, self._dates[-1]
@@ -91,19 +120,46 @@ class TimeAxis:
 
     @cached_property
     def _dates(self) -> list[Any]:
-        return dates_of(self.values)
+        return dates_of(self.rounded)
+
+    @cached_property
+    def _shortest_step(self) -> float:
+        """The shortest step, in seconds or units of the axis; 0 for a single frame."""
+        steps = np.abs(np.diff(_elapsed(self.values, self.values[0])))
+        return float(steps.min()) if steps.size else 0.0
 
     @cached_property
     def _slack(self) -> float:
-        """How far from a frame, in seconds or units of the axis, a time may lie that still means this frame."""
-        steps = np.abs(np.diff(_elapsed(self.values, self.values[0])))
-        return float(_UNEVEN * steps.min()) if len(steps) else 0.0
+        """The distance, in seconds or units of the axis, at which a time still means a frame."""
+        return max(_UNEVEN * self._shortest_step, min(self._resolution, self._shortest_step / 4))
+
+    @cached_property
+    def _rounding(self) -> float:
+        """The distance, in seconds or units of the axis, at which a time still means a round one."""
+        share = rounding_of(self._shortest_step) if self.is_dated else _UNEVEN * self._shortest_step
+        return max(share, min(self._resolution, self._shortest_step / 4))
+
+    @cached_property
+    def _resolution(self) -> float:
+        """Seconds between neighbouring numbers of a file that holds its times in float32; 0 for others."""
+        unit, _, origin = str(self.encoding.get("units", "")).partition(" since ")
+        length = seconds_per(unit.strip())
+        if not self.is_dated or not origin or length is None or self.encoding.get("dtype") != np.float32:
+            return 0.0
+        calendar = str(self.encoding.get("calendar", self.calendar))
+        ends = as_cftime(self.values[[0, -1]], calendar)
+        largest = np.abs(cftime.date2num(ends, f"{unit} since {origin}", calendar)).max()
+        return length * float(np.spacing(np.float32(largest)))
 
     def lead_times(self, steps: int) -> xr.Variable:
         """The coordinate lead_time of `steps` forecast frames, with units as DESIGN says."""
         counts = np.arange(1, steps + 1)
         attributes = {"standard_name": "forecast_period", "long_name": "time since the forecast's start"}
         if self.step.unit == "second":
+            if steps * self.step.amount >= _seconds_of(_LAST):
+                raise DataError(
+                    f"{steps} steps of {self.step} are longer than 292 years, the longest duration in nanoseconds. Give fewer steps."
+                )
             nanoseconds = np.rint(counts * self.step.amount * 1e9).astype("timedelta64[ns]")
             unit, _ = duration_unit(np.array([self.step.amount]))
             return xr.Variable("lead_time", nanoseconds, attributes, {"units": unit, "dtype": "float64"})
@@ -134,14 +190,15 @@ class TimeAxis:
         matches = np.flatnonzero(np.abs(_elapsed(self.values, wanted)) <= self._slack)
         if len(matches) != 1:
             raise ConfigError(
-                f"no frame at time {text}: the record runs from {show(self.values[0])} to {show(self.values[-1])} every {self.step}."
+                f"no frame at time {text}: the record runs from {self.show(0)} to {self.show(-1)} every {self.step}."
             )
         return int(matches[0])
 
     def find(self, wanted: np.ndarray) -> np.ndarray:
         """The frames at some times, within a thousandth of a step; -1 where there is none. Shape of `wanted`."""
         try:
-            known, there = _elapsed(self.values, self.values[0]), _elapsed(wanted, self.values[0])
+            values, wanted = _alike(self.values, wanted)
+            known, there = _elapsed(values, values[0]), _elapsed(wanted, values[0])
         except TypeError:  # dates of another calendar, or dates and numbers
             return np.full(wanted.shape, -1)
         nearest = np.searchsorted((known[1:] + known[:-1]) / 2, there)
@@ -154,8 +211,10 @@ class TimeAxis:
                 return float(text)
             *whole, fraction = _date_parts(text)
             if self.values.dtype.kind == "M":
+                if whole[0] > 9999:
+                    return _LAST
                 stamp = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}".format(*whole)
-                return pd.Timestamp(stamp).as_unit("ns").to_datetime64() + np.timedelta64(round(fraction * 1e9), "ns")
+                return _nearest_in_nanoseconds(pd.Timestamp(stamp)) + np.timedelta64(round(fraction * 1e9), "ns")
             return cftime.datetime(*whole, calendar=str(self.calendar)) + timedelta(seconds=fraction)
         except ValueError as error:
             kind = "a date such as 2019-03-05T06" if self.is_dated else "a number, as the file has no dates"
@@ -168,7 +227,8 @@ class TimeAxis:
         """
         inside = np.ones(len(self.values), bool)
         if start:
-            inside &= _elapsed(self.values, self.parse(start)) >= -self._slack
+            slack = self._rounding if _is_date(start) else self._slack
+            inside &= _elapsed(self.values, self.parse(start)) >= -slack
         if stop:
             inside &= self._until(stop)
         frames = np.flatnonzero(inside)
@@ -176,12 +236,17 @@ class TimeAxis:
 
     def _until(self, text: str) -> np.ndarray:
         end, parts = self.parse(text), text.count("-")
-        if not self.is_dated or not re.fullmatch(r"[\d-]+", text):
+        if not self.is_dated or not _is_date(text):
             return _elapsed(self.values, end) <= self._slack
         (date,) = dates_of(np.array([end]))
         after = date + timedelta(days=1) if parts == 2 else months_later(date, 1 if parts == 1 else 12)
-        after = np.datetime64(after, "ns") if isinstance(end, np.datetime64) else after
-        return _elapsed(self.values, after) < -self._slack
+        after = _nearest_in_nanoseconds(after) if isinstance(end, np.datetime64) else after
+        return _elapsed(self.values, after) < -self._rounding
+
+    def between(self, first: Any, last: Any) -> np.ndarray:
+        """Frames from one time to another, both as `parse` gives them and both included."""
+        since, until = _elapsed(self.values, first), _elapsed(self.values, last)
+        return np.asarray((since >= -self._slack) & (until <= self._slack))
 
     def steps_in(self, duration: str) -> int:
         """The number of steps in a duration such as 14d, 36h, 6mo, 2y, or a plain number of time units."""
@@ -201,6 +266,94 @@ class TimeAxis:
         if steps < 1 or abs(steps - round(steps)) > 1e-6:
             raise ConfigError(f"lead time {duration} is not a whole number of time steps of {self.step}.")
         return round(steps)
+
+
+_LAST = np.datetime64("2262-04-11", "ns")
+_FIRST = np.datetime64("1677-09-22", "ns")
+"""The ends of dates in nanoseconds since 1970, to a day."""
+
+
+def _seconds_of(date: np.datetime64) -> float:
+    return float(date.astype("datetime64[s]").astype(int))
+
+
+def _is_in_nanoseconds(date: pd.Timestamp) -> bool:
+    return bool(pd.Timestamp(_FIRST).as_unit("us") <= date.as_unit("us") <= pd.Timestamp(_LAST).as_unit("us"))
+
+
+def _nearest_in_nanoseconds(date: pd.Timestamp) -> np.datetime64:
+    """A date in nanoseconds, the first or the last of them for one beyond."""
+    if _is_in_nanoseconds(date):
+        return np.datetime64(date, "ns")
+    return _LAST if date.year > 2000 else _FIRST
+
+
+def _is_date(text: str) -> bool:
+    """Whether the text is a year, a month or a day, and no time of day."""
+    return bool(re.fullmatch(r"[\d-]+", text))
+
+
+def in_nanoseconds(dates: np.ndarray) -> np.ndarray:
+    """Dates of a Gregorian calendar as datetime64[ns]; as they are, in an array of objects, where nanoseconds do not reach."""
+    if all(1678 <= date.year <= 2261 for date in dates):
+        return np.array([np.datetime64(date.isoformat(), "ns") for date in dates])
+    return dates
+
+
+def as_cftime(values: np.ndarray, calendar: str) -> np.ndarray:
+    """Dates as cftime objects of a calendar; those that are such objects stay as they are."""
+    if values.dtype.kind == "O":
+        return values
+    stamps = dates_of(values.ravel())
+    parts = [(s.year, s.month, s.day, s.hour, s.minute, s.second, s.microsecond) for s in stamps]
+    found = np.empty(len(parts), object)
+    found[:] = [cftime.datetime(*part, calendar=calendar) for part in parts]
+    return found.reshape(values.shape)
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays of times, both as cftime objects where one of them is, and of a Gregorian calendar."""
+    calendar = next((v.flat[0].calendar for v in (first, second) if v.dtype.kind == "O" and v.size), None)
+    if {first.dtype.kind, second.dtype.kind} != {"M", "O"} or calendar not in GREGORIAN:
+        return first, second
+    return as_cftime(first, calendar), as_cftime(second, calendar)
+
+
+def rounding_of(step: float) -> float:
+    """Seconds at which times of a step [s] still mean a round one: a thousandth of the step, half a second for days and longer ones."""
+    return _UNEVEN * step if 0 < step < 86400 else _NEAR
+
+
+def rounded_times(values: np.ndarray, slack: float) -> np.ndarray:
+    """Dates that all lie within `slack` seconds of a round time of the day as these times; any shape.
+
+    Round are multiples of 1 s to a day that are at least four times the slack. Where a date lies near none, all stay as they are.
+    """
+    if slack <= 0 or not values.size:
+        return values
+    if values.dtype.kind == "M":
+        second = 10**9
+        of_day = values.astype("datetime64[ns]").astype(np.int64) % (86400 * second)
+    else:
+        second = 10**6
+        of_day = np.vectorize(_microseconds_of_day, otypes=[np.int64])(values)
+    shift, open_ = np.zeros(values.shape, np.int64), np.ones(values.shape, bool)
+    for unit in _ROUND:
+        if unit >= 4 * slack:
+            off = (of_day + unit * second // 2) // (unit * second) * (unit * second) - of_day
+            near = open_ & (np.abs(off) <= slack * second)
+            shift[near], open_ = off[near], open_ & ~near
+    if open_.any():
+        return values
+    if values.dtype.kind == "M":
+        return values + shift.astype("timedelta64[ns]")
+    return np.vectorize(lambda date, microseconds: date + timedelta(microseconds=int(microseconds)), otypes=[object])(
+        values, shift
+    )
+
+
+def _microseconds_of_day(date: Any) -> int:
+    return int(((date.hour * 60 + date.minute) * 60 + date.second) * 10**6 + date.microsecond)
 
 
 def duration_unit(seconds: np.ndarray) -> tuple[str, int]:
@@ -252,17 +405,20 @@ def time_axis(name: str, variable: xr.Variable, source: str) -> TimeAxis:
 
 
 def _step(axis: TimeAxis, source: str) -> TimeStep:
-    values = axis.values
+    # In float32 the ends may be off by minutes, and so would be the step.
+    values = axis.rounded if axis._resolution else axis.values
     elapsed = _elapsed(values, values[0])
     steps = np.diff(elapsed)
     mean = (elapsed[-1] - elapsed[0]) / (len(elapsed) - 1)
-    even = (steps > 0).all() and np.abs(elapsed - mean * np.arange(len(elapsed))).max() <= _UNEVEN * mean
+    slack = max(_UNEVEN * mean, min(axis._resolution, mean / 4))
+    even = (steps > 0).all() and np.abs(elapsed - mean * np.arange(len(elapsed))).max() <= slack
+    values = axis.rounded
     months = _whole_months(values) if axis.is_dated and mean >= 28 * 86400 else 0
     # The first days of 2001, 2002 and 2003 are even in days too, but the next ones are not.
     if months and (not even or (_same_day(values) and axis.calendar != "360_day")):
         return TimeStep(float(months), "month")
     if even and axis.is_dated:
-        whole = abs(mean - round(mean)) <= _UNEVEN * mean / len(steps)  # hours stored as days in float32
+        whole = abs(mean - round(mean)) <= slack / len(steps)  # hours stored as days in float32
         return TimeStep(round(float(mean), 0 if whole else 6), "second")
     if even:
         return TimeStep(as_meant(float(mean), values), str(axis.attributes.get("units", "1")))
@@ -291,15 +447,20 @@ def as_meant(step: float, values: np.ndarray) -> float:
 def _elapsed(values: np.ndarray, origin: Any) -> np.ndarray:
     """Time since `origin`: seconds between dates, the axis's own unit between numbers."""
     if values.dtype.kind == "M":
-        return (values - origin) / np.timedelta64(1, "s")
+        if not isinstance(origin, np.datetime64):
+            raise TypeError(f"dates, and {origin!r}")
+        # In two parts: a difference of more than 292 years has more nanoseconds than 64 bits count.
+        whole, start = values.astype("datetime64[s]"), origin.astype("datetime64[s]")
+        rest = (values - whole).astype(float) - float((origin - start).astype(np.int64))
+        return (whole - start).astype(float) + 1e-9 * rest
     if values.dtype.kind == "O":
         return np.vectorize(lambda value: (value - origin).total_seconds(), otypes=[float])(values)
     return values - origin
 
 
 def dates_of(values: np.ndarray) -> list[Any]:
-    """Dates that know their year, month and day."""
-    return [pd.Timestamp(value) for value in values] if values.dtype.kind == "M" else list(values)
+    """Dates with their year, month and day, in microseconds: those reach beyond 2262."""
+    return [pd.Timestamp(value).as_unit("us") for value in values] if values.dtype.kind == "M" else list(values)
 
 
 def _whole_months(values: np.ndarray) -> int:
@@ -349,7 +510,7 @@ def bounds(text: str) -> tuple[str, str]:
 
 def _date_parts(text: str) -> tuple[Any, ...]:
     """Year, month, day, hour, minute, second and fraction of a second in '2019', '2019-03', '2019-03-05T06' and so on."""
-    pattern = r"(\d{1,4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?(?:[T ](\d{1,2}))?(?::(\d{2}))?(?::(\d{2}))?(\.\d+)?Z?"
+    pattern = r"(\d{1,5})(?:-(\d{1,2}))?(?:-(\d{1,2}))?(?:[T ](\d{1,2}))?(?::(\d{2}))?(?::(\d{2}))?(\.\d+)?Z?"
     match = re.fullmatch(pattern, text.strip())
     if not match:
         raise ValueError(text)

@@ -94,6 +94,8 @@ class Equation:
     """How its advection can be differenced, the default first; empty without advection."""
     STATIC: ClassVar[str] = ""
     """What the equation needs to know besides, such as the depth; empty for nothing."""
+    IS_SI: ClassVar[bool] = False
+    """Whether its constants hold in metres and seconds only."""
 
     def terms(self) -> tuple[Term, ...]:
         """What the tendency is the sum of."""

@@ -71,6 +71,7 @@ class ShallowWater(Equation):
     SCHEMES = ("upwind", "centred")
     SOLVERS = ("forward-backward",)
     STATIC = "depth"
+    IS_SI = True
 
     def stable_step(self, solver: str, lower: Tensor, upper: Tensor) -> float:  # noqa: ARG002 - the depth decides
         """dx / sqrt(2 g max H) on square cells, 1 / sqrt(g max H (1/dx^2 + 1/dy^2)) on others [s]; a little less under friction.

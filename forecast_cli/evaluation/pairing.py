@@ -10,8 +10,8 @@ from forecast_cli.data.fields import Fields, open_fields
 from forecast_cli.data.forecasts import ForecastFile, read_values
 from forecast_cli.data.roles import Roles
 from forecast_cli.data.times import show
-from forecast_cli.data.units import same_time_unit, same_unit
 from forecast_cli.errors import DataError
+from forecast_cli.units import same_time_unit, same_unit
 
 
 @dataclass(frozen=True)

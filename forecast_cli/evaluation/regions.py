@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from forecast_cli.data.fields import Fields
-from forecast_cli.data.grid import is_longitude
+from forecast_cli.data.grid import is_longitude, places, slack_of
 from forecast_cli.data.inputs import mask_of
 from forecast_cli.data.roles import coordinate_of
 from forecast_cli.errors import ConfigError
@@ -50,13 +50,26 @@ def _numbers(found: re.Match[str], text: str) -> tuple[float, float]:
 
 
 def _inside(fields: Fields, role: str, low: float, high: float) -> np.ndarray:
-    """Which rows or columns lie between two coordinates; positions where there is no coordinate."""
+    """Rows or columns between two coordinates, both included; positions count where there is no coordinate."""
     dimension = getattr(fields.roles, role)
     coordinate = coordinate_of(fields.dataset, dimension, role)
-    places = np.arange(fields.dataset.sizes[dimension]) if coordinate is None else coordinate.values.astype(float)
-    if coordinate is None or not is_longitude(coordinate) or not np.isfinite(high - low):
-        return np.asarray((places >= low) & (places <= high))
-    # From the western bound eastwards; a bound given as -10 is 350 too.
-    return np.asarray(
-        (places - low) % 360 <= min(high - low, 360) if high >= low else (places - low) % 360 <= (high - low) % 360
-    )
+    if coordinate is None:
+        along = np.arange(fields.dataset.sizes[dimension])
+        return np.asarray((along >= low) & (along <= high))
+    along, slack = places(coordinate), slack_of(places(coordinate))
+    if is_longitude(coordinate):
+        return _east_of(along, low, high, slack)
+    return np.asarray((along >= low - slack) & (along <= high + slack))
+
+
+def _east_of(longitudes: np.ndarray, low: float, high: float, slack: float) -> np.ndarray:
+    """Longitudes from the western bound eastwards to the eastern one, both counted modulo 360; an infinite bound is open."""
+    if np.isfinite(high - low):
+        width = min(high - low, 360) if high >= low else (high - low) % 360
+        return np.asarray((longitudes - low + slack) % 360 <= width + 2 * slack)
+    bound = low if np.isfinite(low) else high
+    if np.isfinite(bound):
+        # The turn in which the bound lies among the longitudes.
+        west, east = longitudes.min() - slack, longitudes.max() + slack
+        bound += next((turn for turn in (0, 360, -360) if west <= bound + turn <= east), 0)
+    return np.asarray(longitudes >= bound - slack if np.isfinite(low) else longitudes <= bound + slack)

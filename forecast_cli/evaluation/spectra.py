@@ -21,11 +21,9 @@ from functools import cached_property
 import numpy as np
 
 from forecast_cli.data.fields import Fields
-from forecast_cli.data.roles import coordinate_of
+from forecast_cli.data.grid import cell_size
 from forecast_cli.errors import DataError
 from forecast_cli.metrics import cell_weights
-
-KM_PER_DEGREE = 111.195
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,30 +161,8 @@ def rings(fields: Fields) -> Rings:
     if height * width == 1:
         raise DataError(f"{fields.source}: the grid is a single cell, which has no spectrum. Leave out --spectra.")
     closed = domain.boundary == "circular", domain.boundary in ("circular", "cylinder")
-    globe = domain.grid == "latitude-longitude"
-    spacing, units = _spacing_in_km(fields) if globe else _spacing(fields)
-    zonal = globe and closed[1]
+    dy, dx, unit = cell_size(fields.dataset, fields.roles, domain.grid)
+    zonal = domain.grid == "latitude-longitude" and closed[1]
+    units = "1" if zonal or unit == "1" else f"1/{unit}"
     rows = cell_weights(fields).values.reshape(height, width)[:, 0]
-    return Rings((height, width), spacing, closed, "1" if zonal else units, zonal, rows / rows.sum())
-
-
-def _spacing(fields: Fields) -> tuple[tuple[float, float], str]:
-    """Distances between cells along y and x, and the unit of wavenumbers; in cells where the axes have no common scale."""
-    axes = [axis for axis in (fields.domain.y, fields.domain.x) if axis and axis.size > 1]
-    if any(axis.spacing is None for axis in axes) or len({axis.units for axis in axes}) > 1:
-        return (1.0, 1.0), "1/cell"
-    dy, dx = (abs(axis.spacing or 1.0) if axis else 1.0 for axis in (fields.domain.y, fields.domain.x))
-    return (dy, dx), f"1/{axes[0].units}" if axes[0].units else ""
-
-
-def _spacing_in_km(fields: Fields) -> tuple[tuple[float, float], str]:
-    """Distances between cells along y and x [km], along x at the mean latitude of a latitude-longitude grid."""
-    y, x = (_positions(fields, dimension, role) for dimension, role in zip(fields.grid_dims, "yx", strict=True))
-    dy, dx = (float(np.median(np.abs(np.diff(place)))) if place.size > 1 else 1.0 for place in (y, x))
-    narrowing = max(float(np.cos(np.deg2rad(y.mean()))), 1e-3)
-    return (dy * KM_PER_DEGREE, dx * KM_PER_DEGREE * narrowing), "1/km"
-
-
-def _positions(fields: Fields, dimension: str, role: str) -> np.ndarray:
-    coordinate = coordinate_of(fields.dataset, dimension, role)
-    return np.arange(fields.dataset.sizes[dimension]) if coordinate is None else coordinate.values.astype(float)
+    return Rings((height, width), (dy, dx), closed, units, zonal, rows / rows.sum())

@@ -9,6 +9,7 @@ import xarray as xr
 from forecast_cli.data.bathymetry import read_bathymetry
 from forecast_cli.data.fields import open_fields
 from forecast_cli.data.files import is_there, split_variable
+from forecast_cli.data.grid import places
 from forecast_cli.domain import Axis
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.inversion.misfit import Soundings
@@ -63,7 +64,7 @@ def soundings_of(path: str, observed: Observed) -> tuple[Soundings, Told]:
     told = Told()
     if Path(path).suffix.lower() in (".csv", ".txt"):
         columns, pair = table(path, "--soundings", PLACES, ("depth",), degrees=observed.latitude is not None)
-        cells = cells_of(columns, pair, _axes(observed))
+        cells = cells_of(columns, pair, _axes(observed), degrees=observed.latitude is not None)
         inside = [number for number, cell in enumerate(cells) if cell is not None]
         there = np.array([cell for cell in cells if cell is not None], int).reshape(-1, 2)
         rows, places = there.T
@@ -101,6 +102,6 @@ def _axes(observed: Observed) -> tuple[Axis, Axis]:
     """The axes (y, x) in the coordinates of the file."""
     found = []
     for axis, name in zip(observed.grid.axes, observed.dims, strict=True):
-        values = np.asarray(observed.coordinates[name].values, float)
+        values = places(xr.DataArray(observed.coordinates[name], name=name))
         found.append(Axis(name, axis.size, "", float(values[0]), float(values[-1] - values[0]) / max(1, axis.size - 1)))
     return found[0], found[1]

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from forecast_cli.data.bathymetry import EARTH
+from forecast_cli.data.bathymetry import EARTH, metres_of
 from forecast_cli.data.fields import Fields
 from forecast_cli.domain import Axis, TimeStep
 from forecast_cli.errors import DataError
 from forecast_cli.inversion.observed import Told
 from forecast_cli.physics.grid import Grid
+from forecast_cli.units import seconds_per
 
 ROTATION = 7.2921e-5
 """Angular velocity of the Earth [s-1]."""
-_SECONDS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
 
 
 def metric_grid(fields: Fields, told: Told) -> tuple[Grid, float | None]:
@@ -35,13 +35,7 @@ def metric_grid(fields: Fields, told: Told) -> tuple[Grid, float | None]:
                 f"{fields.source}: cells of {axis.spacing:g} {axis.units} along '{axis.name}' are none of a sea. Correct the coordinate."
             )
     if domain.grid != "latitude-longitude":
-        per = {"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "km": 1000.0}
-        for axis in (y, x):
-            if axis.units not in per:
-                raise DataError(
-                    f"{fields.source}: '{axis.name}' is in '{axis.units}'; expected m, km or degrees. Set its units attribute."
-                )
-        return Grid(tuple(_scaled(axis, per[axis.units]) for axis in (y, x))), None
+        return Grid(tuple(_scaled(axis, metres_of(axis, fields.source)) for axis in (y, x))), None
     middle = float(y.first or 0.0) + float(y.spacing or 0.0) * (y.size - 1) / 2
     degree = EARTH * np.pi / 180
     dy, dx = degree * float(y.spacing or 0.0), degree * float(np.cos(np.deg2rad(middle))) * float(x.spacing or 0.0)
@@ -58,8 +52,8 @@ def _scaled(axis: Axis, metres: float) -> Axis:
 
 def seconds(step: TimeStep, source: str) -> float:
     """A time step in seconds. DataError where the file's unit is no unit of time."""
-    unit = step.unit.removesuffix("s") if len(step.unit) > 1 else step.unit
-    if unit not in _SECONDS:
+    length = seconds_per(step.unit)
+    if length is None:
         told = {
             "month": "regular in the calendar only",
             "frame": "without times, or there is one only (--select takes times by their values)",
@@ -67,4 +61,4 @@ def seconds(step: TimeStep, source: str) -> float:
         raise DataError(
             f"{source}: the frames are {told}. Give the file a time coordinate in seconds, minutes, hours, days or dates."
         )
-    return float(step.amount * _SECONDS[unit])
+    return float(step.amount * length)

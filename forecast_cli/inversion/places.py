@@ -86,16 +86,23 @@ def _refuse_readings(path: str) -> None:
 
 
 def cells_of(
-    columns: Mapping[str, np.ndarray], pair: tuple[str, str], coordinates: tuple[Axis, Axis]
+    columns: Mapping[str, np.ndarray], pair: tuple[str, str], coordinates: tuple[Axis, Axis], *, degrees: bool
 ) -> list[tuple[int, int] | None]:
-    """The cell (row, column) of each place, None outside the grid. coordinates: the file's own (y, x)."""
+    """The cell (row, column) of each place, None outside the grid. coordinates: the file's own (y, x).
+
+    degrees: x is a longitude, counted modulo 360.
+    """
     found: list[tuple[int, int] | None] = []
     y, x = coordinates
     for right, up in zip(columns[pair[0]], columns[pair[1]], strict=True):
         if pair == ("column", "row"):
             place = np.array([up, right])
         else:
-            place = np.array([(up - (y.first or 0)) / (y.spacing or 1), (right - (x.first or 0)) / (x.spacing or 1)])
+            across = right - (x.first or 0)
+            if degrees:  # eastwards of the western edge of the first cell
+                edge = (x.spacing or 0) / 2
+                across = (across + edge) % 360 - edge
+            place = np.array([(up - (y.first or 0)) / (y.spacing or 1), across / (x.spacing or 1)])
         row, column = np.floor(place.clip(-2, max(y.size, x.size) + 2) + 0.5).astype(int)
         found.append((int(row), int(column)) if 0 <= row < y.size and 0 <= column < x.size else None)
     return found
@@ -104,9 +111,11 @@ def cells_of(
 def station_cells(path: str, fields: Fields, told: Told) -> tuple[tuple[int, int], ...]:
     """The cells of the stations in a CSV file, each once, in the coordinates of the waves."""
     _refuse_readings(path)
-    columns, pair = table(path, "--gauges", PLACES, degrees=fields.domain.grid == "latitude-longitude")
+    degrees = fields.domain.grid == "latitude-longitude"
+    columns, pair = table(path, "--gauges", PLACES, degrees=degrees)
     assert fields.domain.y is not None
-    return once_inside(cells_of(columns, pair, (fields.domain.y, fields.domain.x)), f"--gauges {path}", told)
+    cells = cells_of(columns, pair, (fields.domain.y, fields.domain.x), degrees=degrees)
+    return once_inside(cells, f"--gauges {path}", told)
 
 
 def once_inside(cells: Sequence[tuple[int, int] | None], where: str, told: Told) -> tuple[tuple[int, int], ...]:

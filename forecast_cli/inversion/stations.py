@@ -59,7 +59,7 @@ def at_stations(dataset: xr.Dataset, named: Mapping[str, str], source: Source, p
     times = time_axis(time, dataset[time].variable, place)
     _require_same_start(times, state, place)
     columns = {"x": _coordinate(dataset, dimension, 0), "y": _coordinate(dataset, dimension, 1)}
-    cells = cells_of(columns, ("x", "y"), (state.domain.y, state.domain.x))
+    cells = cells_of(columns, ("x", "y"), (state.domain.y, state.domain.x), degrees=latitude is not None)
     inside = once_inside(cells, place, told)
     later = np.full((1, dataset.sizes[time] - 1, len(named), *grid.shape), np.nan)
     spread = np.zeros(len(named))

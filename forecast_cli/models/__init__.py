@@ -15,7 +15,7 @@ from forecast_cli.models.base import Forecast, ForecastModel, LearnedFunction, R
 from forecast_cli.models.conv_nets import PlainStack, ResNet, UNet
 from forecast_cli.models.conv_next import ConvNeXt
 from forecast_cli.models.conv_rnn import ConvGRUCell, ConvLSTMCell
-from forecast_cli.models.described import completed
+from forecast_cli.models.described import completed, require_units
 from forecast_cli.models.direct import DirectForecaster
 from forecast_cli.models.distana import PredictionKernel
 from forecast_cli.models.finn import FiniteVolumeNetwork
@@ -37,6 +37,7 @@ __all__ = [
     "build_model",
     "completed",
     "ignored",
+    "require_units",
 ]
 
 RECURRENT: dict[str, Callable[[RunConfig, Domain], ForecastModel]] = {

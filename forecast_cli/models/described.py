@@ -13,6 +13,7 @@ from forecast_cli.equations import EQUATIONS, Equation
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.physics.boundary import SIDES
 from forecast_cli.physics.grid import Grid
+from forecast_cli.units import DEGREES, DIMENSIONLESS, metres_per, seconds_per
 
 WHERE = ("model.parameters", "model.boundaries", "model.closures", "model.scheme")
 """How the configuration says what an equation is made of."""
@@ -83,6 +84,41 @@ def interval_of(domain: Domain) -> float:
             f"an equation needs times in a unit of time, and those of the data are {told}. Give the file a time coordinate with units."
         )
     return step.amount
+
+
+def require_units(options: ModelConfig, domain: Domain, source: str) -> None:
+    """DataError unless the coordinates are in one unit along both axes, and in metres and seconds where constants of the equation are."""
+    equation = EQUATIONS.get(options.equation)
+    axes = [axis for axis in (domain.y, domain.x) if axis]
+    if domain.grid == "latitude-longitude":
+        return  # refused as a grid
+    if len({_scale(axis.units.strip()) for axis in axes}) > 1:
+        listed = " and ".join(f"'{axis.name}' in '{axis.units}'" for axis in axes)
+        raise DataError(
+            f"{source}: {options.equation} needs one unit along both axes; the data have {listed}. Convert one of them."
+        )
+    if len(axes) > 1 and axes[0].units.strip().lower() in DEGREES:
+        raise DataError(
+            f"{source}: {options.equation} needs a grid in units of length; '{axes[0].name}' is in '{axes[0].units}'. "
+            "Project the data first."
+        )
+    if equation is None or not equation.IS_SI:
+        return
+    for axis in axes:
+        if axis.units.strip() not in DIMENSIONLESS and metres_per(axis.units) != 1:
+            raise DataError(
+                f"{source}: {options.equation} needs metres; '{axis.name}' is in '{axis.units}'. Convert it."
+            )
+    unit = domain.time_step.unit
+    if unit not in (*DIMENSIONLESS, "month", "frame") and seconds_per(unit) != 1:
+        raise DataError(
+            f"{source}: {options.equation} needs times in seconds, or dates; those of the data are in '{unit}'. Convert them."
+        )
+
+
+def _scale(unit: str) -> float | str:
+    """Metres to a unit of length, else its name."""
+    return metres_per(unit) or ("" if unit in DIMENSIONLESS else unit)
 
 
 def require_variables(equation: Equation, domain: Domain) -> None:

@@ -16,12 +16,13 @@ from matplotlib.figure import Figure
 
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.forecasts import ForecastFile
-from forecast_cli.data.grid import is_latitude, is_longitude, is_scale
+from forecast_cli.data.grid import is_latitude, is_longitude, is_scale, map_places
 from forecast_cli.data.times import show
 from forecast_cli.errors import OutputError
 from forecast_cli.evaluation import lead_times
 from forecast_cli.plots.coastlines import coastlines
 from forecast_cli.plots.style import COLOURS, MISSING, PAPER, ahead, save, styled, with_unit, written
+from forecast_cli.units import metres_per
 
 PERCENTILES = (0.5, 99.5)
 """The scale of a map spans these: a single odd cell must not take the colours from all others."""
@@ -32,6 +33,7 @@ class Picture:
     """Rows of fields with a title for each column.
 
     rows: "truth", "forecast" and "error", or "" alone, to (column, y, x), or (column, x). places: coordinates along y and x.
+    units_ratio: length of the unit of y relative to that of x.
     """
 
     rows: Mapping[str, np.ndarray]
@@ -41,6 +43,7 @@ class Picture:
     dims: Sequence[str]
     places: Sequence[np.ndarray]
     geographical: bool
+    units_ratio: float = 1.0
 
     @property
     def is_line(self) -> bool:
@@ -51,7 +54,7 @@ class Picture:
     def aspect(self) -> float:
         """Height of a unit along y relative to one along x: on the globe a degree of longitude shrinks with latitude."""
         if not self.geographical:
-            return 1.0
+            return self.units_ratio
         return float(1 / max(np.cos(np.deg2rad(np.mean(self.places[0]))), 0.2))
 
     @cached_property
@@ -106,7 +109,7 @@ def of_fields(fields: Fields, *, variable: str, sample: int, frames: Sequence[in
     """The fields of a data file at some frames."""
     channel = fields.names.index(variable)
     values = np.stack([fields.read(sample, frame, frame + 1)[0, channel] for frame in frames])
-    titles = [_title(fields.times.values[frame]) for frame in frames]
+    titles = [_title(fields.times.rounded[frame]) for frame in frames]
     return _picture(
         {"": values}, titles, fields.domain.variables[channel].long_name or variable, fields.dataset[variable]
     )
@@ -124,10 +127,7 @@ def _picture(rows: Mapping[str, np.ndarray], titles: Sequence[str], name: str, f
     sizes = next(iter(rows.values())).shape[1:]
     dims = [str(dimension) for dimension in field.dims[-len(sizes) :]]
     known = [place if place is not None and is_scale(place) else None for place in map(field.coords.get, dims)]
-    places = [
-        np.arange(size) if place is None else place.values.astype(float)
-        for size, place in zip(sizes, known, strict=True)
-    ]
+    places = [np.arange(size) if place is None else map_places(place) for size, place in zip(sizes, known, strict=True)]
     globe = len(known) == 2 and known[0] is not None and known[1] is not None
     geographical = globe and is_latitude(known[0]) and is_longitude(known[1])  # type: ignore[arg-type]
     units = str(field.attrs.get("units", ""))
@@ -137,7 +137,13 @@ def _picture(rows: Mapping[str, np.ndarray], titles: Sequence[str], name: str, f
     ]
     if geographical:
         labels = ["latitude [°N]", "longitude [°E]"]
-    return Picture(rows, titles, name, units, labels, places, geographical)
+    return Picture(rows, titles, name, units, labels, places, geographical, _units_ratio(known))
+
+
+def _units_ratio(coordinates: Sequence[xr.DataArray | None]) -> float:
+    """Length of the unit of y relative to that of x; 1 where one of them is no unit of length."""
+    metres = [None if place is None else metres_per(str(place.attrs.get("units", ""))) for place in coordinates]
+    return metres[0] / metres[1] if len(metres) == 2 and metres[0] and metres[1] else 1.0
 
 
 def plot_fields(picture: Picture, path: Path, *, overwrite: bool = False) -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from forecast_cli.data.grid import is_latitude, is_longitude
+from forecast_cli.data.grid import is_latitude, is_longitude, map_places
 from forecast_cli.plots.style import COLOURS, MISSING, PAPER, save, styled, with_unit
 
 BAND = 1.96
@@ -52,10 +52,10 @@ def _verdict(dataset: xr.Dataset) -> str:
 
 
 def _places(dataset: xr.Dataset) -> tuple[Any, Any]:
-    """Coordinates along y and x; kilometres where the file has metres."""
+    """Coordinates along y and x; kilometres where the file has metres, longitudes as maps count them."""
     found = []
-    for dim in dataset["depth"].dims:
-        place = dataset[dim]
+    for dim in map(str, dataset["depth"].dims):
+        place = xr.DataArray(map_places(dataset[dim]), dims=dim, name=dim, attrs=dataset[dim].attrs)
         if place.attrs.get("units") == "m" and float(np.ptp(place.values)) > 2e3:
             place = (place / 1000).assign_attrs(place.attrs | {"units": "km"})
         found.append(place)
@@ -107,13 +107,13 @@ def _maps(figure: SubFigure, dataset: xr.Dataset, names: list[str]) -> None:
             axis.axhline(float(y[row]), color="white", linewidth=0.6, linestyle=":")
             axis.axvline(float(x[column]), color="white", linewidth=0.6, linestyle=":")
         if name == "depth" and "gauge_x" in dataset:
-            scale = [
-                float(p[0] / dataset[dim][0]) if float(dataset[dim][0]) else 1.0
-                for p, dim in zip((y, x), dataset["depth"].dims, strict=True)
-            ]
+            rows, columns = (
+                np.abs(dataset[dim].values[:, None] - dataset[name].values).argmin(axis=0)
+                for dim, name in zip(dataset["depth"].dims, ("gauge_y", "gauge_x"), strict=True)
+            )
             axis.plot(
-                dataset["gauge_x"] * scale[1],
-                dataset["gauge_y"] * scale[0],
+                x.values[columns],
+                y.values[rows],
                 "w^",
                 markersize=3,
                 markeredgecolor="black",

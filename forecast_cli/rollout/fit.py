@@ -8,9 +8,9 @@ from forecast_cli.checkpoint import SavedModel
 from forecast_cli.data.coordinates import axes_of, first_difference
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.inputs import Inputs
-from forecast_cli.data.units import same_time_unit, same_unit
 from forecast_cli.domain import Domain, TimeStep
 from forecast_cli.errors import CheckpointError
+from forecast_cli.units import same_time_unit, same_unit
 
 
 def require_fit(saved: SavedModel, fields: Fields) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from forecast_cli.checkpoint import SavedModel
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.times import show
@@ -79,4 +81,5 @@ def _inside(saved: SavedModel, fields: Fields, names: Sequence[str]) -> list[int
     times = fields.times
     seen = [saved.parts[name]["times"] for name in names if name in saved.parts]
     ends = [(times.parse(first), times.parse(last)) for first, last in seen]
-    return [i for i, value in enumerate(times.values) if any(first <= value <= last for first, last in ends)]
+    inside = [np.asarray(times.between(first, last)) for first, last in ends]
+    return np.flatnonzero(np.any(inside, axis=0)).tolist() if inside else []

@@ -56,6 +56,19 @@ def test_the_mean_by_hour_is_that_of_the_part_alone(tmp_path):
     assert np.isnan(cycle[[h for h in range(24) if h % 6]]).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "units", "first"), [("f8", "days since 0001-01-01", 737120), ("f4", "days since 2019-01-01", 59)]
+)
+def test_the_mean_by_hour_of_times_in_float_days_is_that_of_each_hour(tmp_path, dtype, units, first):
+    """A field that is its hour: the mean of each hour is that hour, at once and in a forecast's file."""
+    time = xr.Variable("time", (first + np.arange(72) / 24).astype(dtype), {"units": units})
+    hours = np.arange(72.0).reshape(-1, 1, 1) % 24
+    xr.Dataset({"u": (("time", "y", "x"), hours)}, {"time": time}).to_netcdf(tmp_path / "u.nc")
+    fields = open_fields([str(tmp_path / "u.nc")])
+    cycle = of_part(fields, range(72), "hour")["hour"]
+    np.testing.assert_array_equal(cycle[:, 0, 0, 0], np.arange(24))
+
+
 def test_the_mean_by_month_counts_months_of_the_calendar(tmp_path):
     fields = fields_at(tmp_path, "MS", 30, calendar="360_day")
     cycle = of_part(fields, range(30), "month")["month"]
@@ -69,6 +82,27 @@ def test_the_mean_by_day_is_over_the_days_around_it(tmp_path):
     for day in (0, 100, 364):
         near = np.minimum((days - day) % 366, (day - days) % 366) <= WINDOW
         np.testing.assert_allclose(cycle[day], fields.read(0, 0, len(days))[near].mean(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("calendar", "days"), [("360_day", 360), ("noleap", 365), ("all_leap", 366)])
+def test_the_mean_by_day_closes_at_the_end_of_the_calendars_year(tmp_path, calendar, days):
+    """Values are the days until the new year: around it they are -15, ..., 15, whose mean is 0."""
+    time = xr.date_range("2001-01-01", periods=3 * days, freq="D", calendar=calendar, use_cftime=True)
+    value = (np.arange(3 * days) + days // 2) % days - days // 2
+    dataset = xr.Dataset({"u": (("time", "y", "x"), value[:, None, None] * np.ones((1, 2, 2), "f4"))}, {"time": time})
+    dataset.to_netcdf(tmp_path / "u.nc")
+    fields = open_fields([str(tmp_path / "u.nc")])
+    cycle = of_part(fields, range(3 * days), "dayofyear")["dayofyear"][:, 0, 0, 0]
+    np.testing.assert_allclose(cycle[[days - 2, days - 1, 0, 1]], [-2, -1, 0, 1], atol=1e-6)
+    assert np.isfinite(cycle).all()
+    assert len(cycle) == 366
+
+
+def test_the_mean_by_day_has_day_366_without_a_leap_year(tmp_path):
+    fields = fields_at(tmp_path, "D", 730)
+    cycle = of_part(fields, range(365), "dayofyear")["dayofyear"]
+    values = fields.read(0, 0, 365)
+    np.testing.assert_allclose(cycle[365], np.r_[values[350:], values[:15]].mean(axis=0), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")

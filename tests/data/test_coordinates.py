@@ -6,8 +6,8 @@ import xarray as xr
 
 from forecast_cli.data.coordinates import axes_of, coordinates_of, first_difference
 from forecast_cli.data.roles import Roles
-from forecast_cli.data.units import same_time_unit, same_unit, scale
 from forecast_cli.domain import Axis, Domain, TimeStep
+from forecast_cli.units import same_time_unit, same_unit, scale
 
 ROLES = Roles("time", "y", "x", None)
 EVEN, GAUSSIAN = np.array([60.0, 40.0, 20.0]), np.array([61.0, 40.0, 11.0])

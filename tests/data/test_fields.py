@@ -400,6 +400,27 @@ def test_a_damaged_block_is_refused_when_it_is_read(tmp_path):
     assert "u.nc: 'u' cannot be read from frame 0" in refused(path)
 
 
+@pytest.mark.parametrize("origin", [1, 1500, 1900, 2500])
+def test_months_since_any_year_are_those_months(tmp_path, origin):
+    time = xr.Variable("time", np.arange(24.0), {"units": f"months since {origin:04d}-01-01"})
+    fields = open_fields([write(tmp_path / "u.nc", dataset_of().assign_coords(time=time))])
+    assert [fields.times.show(0), fields.times.show(23)] == [
+        f"{origin:04d}-01-01T00:00:00",
+        f"{origin + 1:04d}-12-01T00:00:00",
+    ]
+    assert fields.times.step == TimeStep(1.0, "month")
+
+
+def test_files_before_and_beyond_2262_are_one_series(tmp_path):
+    places = []
+    for first in (0, 24):
+        time = xr.Variable("time", first + np.arange(24.0), {"units": "days since 2262-03-08"})
+        places.append(write(tmp_path / f"{first}.nc", dataset_of().assign_coords(time=time)))
+    times = open_fields(places).times
+    assert [times.show(0), times.show(47)] == ["2262-03-08T00:00:00", "2262-04-24T00:00:00"]
+    assert times.step == TimeStep(86400.0, "second")
+
+
 def test_times_that_cannot_be_decoded_are_refused(tmp_path):
     dataset = dataset_of(time=("time", np.arange(24.0), {"units": "fortnights since yesterday"}))
     assert "u.nc: the times cannot be decoded" in refused(write(tmp_path / "u.nc", dataset))

@@ -49,6 +49,19 @@ def test_the_day_of_the_year_turns_once_a_year_of_the_calendar(tmp_path, calenda
     assert (sine[days], cosine[days]) == (sine[0], cosine[0])
 
 
+@pytest.mark.parametrize("start", ["2000-12-25", "2001-12-25", "2100-12-25"])
+@pytest.mark.parametrize("calendar", ["standard", "julian", "noleap", "all_leap", "360_day"])
+def test_the_last_day_of_a_year_is_as_far_from_the_first_as_any_other(tmp_path, calendar, start):
+    time = xr.date_range(start, periods=14, freq="D", calendar=calendar, use_cftime=True)
+    dataset = xr.Dataset({"u": (("time", "y", "x"), travelling_wave(14, HEIGHT, WIDTH))}, {"time": time})
+    dataset.to_netcdf(tmp_path / "days.nc")
+    inputs = open_inputs(DataConfig(calendar_features=("dayofyear",)), open_fields([str(tmp_path / "days.nc")]))
+    sine, cosine = inputs.forcing_frames(0, 0, 14)[:, :, 0, 0].T.astype(float)
+    steps = np.diff(np.unwrap(np.arctan2(sine, cosine)))
+    days = {"noleap": 365, "all_leap": 366, "360_day": 360}.get(calendar, 365.5)
+    np.testing.assert_allclose(steps, 2 * np.pi / days, rtol=3e-3)  # years of 365 and 366 days differ by as much
+
+
 @pytest.mark.parametrize(
     ("cycles", "names"),
     [

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from forecast_cli.data.times import TimeAxis, bounds, time_axis, without_times
+from forecast_cli.data.cycles import positions
+from forecast_cli.data.times import GREGORIAN, TimeAxis, bounds, in_nanoseconds, rounded_times, time_axis, without_times
 from forecast_cli.domain import TimeStep
 from forecast_cli.errors import ConfigError, DataError
 
@@ -298,3 +299,132 @@ def test_times_beyond_the_end_are_stored_in_the_units_and_calendar_of_the_file(c
     assert encoded.attrs["units"] == "hours since 1900-01-01"
     assert encoded.attrs["calendar"] == source.time.dt.calendar
     assert (np.diff(encoded.values) == 6).all()
+
+
+STORED = [
+    ("days since 0001-01-01", 737120, "f8", "standard"),
+    ("days since 0001-01-01", 100000, "f8", "standard"),
+    ("days since 0001-01-01", 737120, "f8", "noleap"),
+    ("days since 2019-01-01", 59, "f4", "standard"),
+    ("days since 2019-01-01", 59, "f4", "360_day"),
+    ("days since 2000-01-01", 7000, "f4", "standard"),
+    ("days since 1900-01-01", 43000, "f4", "standard"),
+    ("hours since 0001-01-01", 24 * 737120, "f8", "standard"),
+    ("seconds since 1970-01-01", 86400 * 18000, "f4", "standard"),
+]
+
+
+def decoded(units, numbers, calendar="standard") -> TimeAxis:
+    """The axis of numbers as a file stores them."""
+    variable = xr.Variable("time", numbers, {"units": units, "calendar": calendar})
+    first, last = cftime.num2date(numbers[[0, -1]].astype(float), units, calendar)
+    beyond = calendar not in GREGORIAN or first.year < 1678 or last.year > 2261
+    coder = xr.coders.CFDatetimeCoder(use_cftime=beyond or None)
+    return time_axis("time", xr.conventions.decode_cf_variable("time", variable, decode_times=coder), "file.nc")
+
+
+@pytest.mark.parametrize(("units", "first", "dtype", "calendar"), STORED)
+def test_every_stored_hour_is_that_hour(units, first, dtype, calendar):
+    per_day = {"days": 1, "hours": 24, "seconds": 86400}[units.split()[0]]
+    axis = decoded(units, (first + per_day * np.arange(72) / 24).astype(dtype), calendar)
+    assert axis.step == TimeStep(3600.0, "second")
+    assert positions(axis.rounded, "hour").tolist() == 3 * list(range(24))
+    days = positions(axis.rounded, "dayofyear").reshape(3, 24)
+    assert (days == days[:, :1]).all()
+    assert np.diff(days[:, 0]).tolist() == [1, 1]
+    assert [axis.show(frame)[-8:] for frame in (0, 1, 23)] == ["00:00:00", "01:00:00", "23:00:00"]
+    # Beyond the record, too.
+    assert positions(axis.at([71, 72, 73]), "hour").tolist() == [23, 0, 1]
+    day = axis.show(24)[:10]
+    assert axis.period(day, day) == range(24, 48)
+    assert axis.index_of(f"{day}T05") == 29
+
+
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_times_that_are_exact_stay_as_they_are(unit):
+    exact = np.datetime64("2000-01-01T00:00:07", "ns") + np.arange(9) * np.timedelta64(
+        {"s": 7001, "ms": 1000500}[unit], unit
+    )
+    assert (axis_of(exact).rounded == exact).all()
+    assert (axis_of(exact).at(range(9)) == exact).all()
+
+
+def test_the_end_of_a_day_or_a_month_is_not_the_next_one():
+    ends = dates("2001-01-01", 36, "ME") + np.timedelta64(86399, "s")
+    axis = axis_of(ends)
+    assert positions(axis.rounded, "month").tolist() == 3 * list(range(12))
+    assert axis.period("2002", "2002") == range(12, 24)
+    days = dates("2001-01-01", 400, "D") + np.timedelta64(86399, "s")
+    assert positions(axis_of(days).rounded, "dayofyear")[:365].tolist() == list(range(365))
+
+
+def test_rounding_goes_to_the_coarsest_round_time_within_the_slack():
+    stored = np.array(["2000-12-31T23:59:58", "2001-01-01T00:59:57", "2001-01-01T02:30:03"], "datetime64[ns]")
+    found = rounded_times(stored, 3.6)
+    assert found.tolist() == np.array(["2001-01-01T00", "2001-01-01T01", "2001-01-01T02:30"], "datetime64[ns]").tolist()
+    assert (rounded_times(stored, 1.0) == stored).all()
+    assert (rounded_times(stored.reshape(3, 1), 3.6) == found.reshape(3, 1)).all()
+
+
+@pytest.mark.parametrize("year", [1, 1600, 2500, 9999])
+def test_years_beyond_the_range_of_nanoseconds_are_years(year):
+    axis = decoded(f"days since {year:04d}-01-01", np.arange(40.0))
+    assert axis.show(0) == f"{year:04d}-01-01T00:00:00"
+    assert axis.show(39) == f"{year:04d}-02-09T00:00:00"
+    assert axis.step == TimeStep(86400.0, "second")
+    assert (axis.at([40])[0].month, axis.at([40])[0].day) == (2, 10)
+    assert axis.period(f"{year:04d}-02", "") == range(31, 40)
+
+
+@pytest.mark.parametrize(("origin", "known"), [(1500, False), (1900, True), (2500, False)])
+def test_months_since_count_in_every_century(origin, known):
+    days = [cftime.datetime(origin, month, 1, calendar="standard") for month in range(1, 13)]
+    found = in_nanoseconds(np.array(days, object))
+    assert (found.dtype.kind == "M") == known
+    axis = axis_of(found)
+    assert axis.step == TimeStep(1.0, "month")
+    assert [axis.show(0)[:7], axis.show(11)[:7]] == [f"{origin}-01", f"{origin}-12"]
+
+
+def test_a_record_of_more_than_292_years_has_its_own_length():
+    years = dates("1700-01-01", 400, "YS")
+    axis = axis_of(years)
+    assert axis.step == TimeStep(12.0, "month")
+    assert axis.period("1750", "1799") == range(50, 100)
+    assert axis.find(years[[0, 399]]).tolist() == [0, 399]
+
+
+@pytest.mark.parametrize("freq", ["D", "MS", "YS"])
+def test_times_beyond_2262_are_refused_and_never_others(freq):
+    axis = axis_of(dates("2250-01-01", 12, freq) if freq == "YS" else dates("2261-01-01", 12, freq))
+    with pytest.raises(DataError, match="beyond 2262-04-11, the last of dates in nanoseconds"):
+        axis.at([600])
+
+
+def test_durations_of_more_than_292_years_are_refused():
+    axis = axis_of(dates("2000-01-01", 12, "YS", "360_day"))
+    assert len(axis.lead_times(290)) == 290
+    with pytest.raises(DataError, match="longer than 292 years"):
+        axis.lead_times(300)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "frames"), [("0001", "9999", 48), ("2262", "12000", 0), ("1999", "2000-01-01", 1)]
+)
+def test_a_period_may_reach_beyond_the_range_of_nanoseconds(start, stop, frames):
+    assert len(axis_of(dates("2000-01-01", 48, "D")).period(start, stop)) == frames
+
+
+def test_dates_of_two_kinds_meet_where_the_calendar_is_the_same():
+    axis = axis_of(dates("2000-01-01", 48, "D"))
+    wanted = np.array(
+        [cftime.datetime(2000, 1, 3, calendar="standard"), cftime.datetime(2400, 1, 1, calendar="standard")]
+    )
+    assert axis.find(wanted).tolist() == [2, -1]
+    assert axis.find(np.array([cftime.datetime(2000, 1, 3, calendar="noleap")])).tolist() == [-1]
+
+
+def test_frames_between_two_times_include_both():
+    axis = decoded("days since 0001-01-01", 737120 + np.arange(48) / 24)
+    inside = axis.between(axis.parse("2019-03-01T01"), axis.parse("2019-03-01T05"))
+    assert np.flatnonzero(inside).tolist() == [1, 2, 3, 4, 5]

@@ -12,6 +12,7 @@ from forecast_cli.data.windows import (
     Part,
     ReadFrames,
     Windows,
+    _counts,
     beyond_record,
     order,
     parse_bytes,
@@ -56,6 +57,21 @@ def test_a_series_is_split_along_time(series, shares, expected):
     parts = split(series, shares)
     assert [list(part.frames) for part in parts] == [list(frames) for frames in expected]
     assert all(part.samples == range(1) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("size", "shares", "counts"),
+    [
+        (11, (0.7, 0.15, 0.15), [8, 1, 2]),  # ends at 7.7, 9.35 and 11: nearest are 8, 9 and 11
+        (7, (0.7, 0.15, 0.15), [5, 1, 1]),  # 4.9, 5.95, 7: none is cut down to 4 or 5
+        (8, (0.3, 0.4, 0.3), [2, 4, 2]),  # 2.4, 5.6, 8
+        (8, (0.2, 0.2), [2, 1]),  # 1.6, 3.2
+        (10, (1 / 3, 1 / 3, 1 / 3), [3, 4, 3]),  # 3.33, 6.67, 10
+        (6, (0.9, 0.1), [5, 1]),  # 5.4, 6
+    ],
+)
+def test_fractions_end_at_the_nearest_frame(size, shares, counts):
+    assert _counts(shares, size, "time") == counts
 
 
 @pytest.mark.parametrize(

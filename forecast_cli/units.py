@@ -21,6 +21,7 @@ _CANONICAL = {spelling: unit for unit, spellings in _SPELLINGS.items() for spell
 _SCALES = {
     "m": ("m", 1.0),
     "cm": ("m", 0.01),
+    "mm": ("m", 0.001),
     "km": ("m", 1000.0),
     "Pa": ("Pa", 1.0),
     "hPa": ("Pa", 100.0),
@@ -33,6 +34,11 @@ _SCALES = {
     "rad": ("degree", 57.29577951308232),
 }
 _DEGREES = re.compile(r"deg(ree)?s?(_(north|south|east|west|n|s|e|w|true))?", re.IGNORECASE)
+NORTH = frozenset(("degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen"))
+EAST = frozenset(("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee"))
+DEGREES = frozenset(("degree", "degrees", "deg", "°")) | NORTH | EAST
+RADIANS = frozenset(("radian", "radians", "rad"))
+DIMENSIONLESS = frozenset(("", "1"))
 
 
 def same_unit(first: str, second: str) -> bool:
@@ -44,6 +50,21 @@ def scale(unit: str) -> tuple[str, float] | None:
     """Return the base unit of a length, pressure, angle or time and the factor to it; None for any other unit."""
     text = unit.strip()
     return _SCALES.get("degree" if _DEGREES.fullmatch(text) else _symbol(text))
+
+
+def metres_per(unit: str) -> float | None:
+    """Return the metres to a unit of length; None for other units."""
+    return _factor(unit, "m")
+
+
+def seconds_per(unit: str) -> float | None:
+    """Return the seconds to a unit of time; None for other units."""
+    return _factor(unit, "s")
+
+
+def _factor(unit: str, base: str) -> float | None:
+    found = scale(unit)
+    return found[1] if found and found[0] == base else None
 
 
 def same_time_unit(first: str, second: str) -> bool:
