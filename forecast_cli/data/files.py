@@ -18,6 +18,7 @@ import xarray as xr
 from forecast_cli.data import layouts
 from forecast_cli.data.classic import is_cut_short
 from forecast_cli.data.reading import reading, refuse_odd_floats
+from forecast_cli.data.storage import refuse_external_storage
 from forecast_cli.data.times import months_later
 from forecast_cli.errors import DataError
 
@@ -78,6 +79,7 @@ def open_place(place: str, *, time_as_steps: bool = False) -> Opened:
 
     if hdf5:
         refuse_odd_floats(path)
+        refuse_external_storage(path)
 
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ import xarray as xr
 from forecast_cli.data.fields import Reading
 from forecast_cli.data.naming import with_our_names
 from forecast_cli.data.reading import reading, refuse_odd_floats
+from forecast_cli.data.storage import refuse_external_storage
 from forecast_cli.errors import DataError
 
 
@@ -100,6 +101,7 @@ def open_written(path: Path) -> xr.Dataset:
             return open_store(path, decode_timedelta=durations)
         if h5py.is_hdf5(path):
             refuse_odd_floats(path)
+            refuse_external_storage(path)
         return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
 
 
