@@ -6,10 +6,10 @@ OUT := demo_output
 # Small tensors on few cores: a thread each for the two test processes is faster than two threads for both.
 TEST_THREADS ?= 1
 
-.PHONY: help setup demo test test-triton test-faults lint format clean
+.PHONY: help setup demo test test-triton test-faults test-environments lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/installed  ## install into .venv
 
@@ -72,6 +72,9 @@ test-triton: setup  ## the Triton kernels in Triton's interpreter (downloads tri
 
 test-faults: setup  ## kill, stop and starve trainings and rollouts, feed them what nobody meant; at most 15 minutes
 	OMP_NUM_THREADS=$(TEST_THREADS) timeout 900 .venv/bin/python -m pytest -n 2 -m 'faults or not faults' tests/faults
+
+test-environments: setup  ## the tests with other instruction sets, without compiler or HOME, in another order, ...; an hour
+	OMP_NUM_THREADS=$(TEST_THREADS) .venv/bin/python tests/environments.py -- -n 2
 
 lint: setup  ## ruff and mypy
 	.venv/bin/ruff check .

@@ -44,22 +44,32 @@ def why_unavailable() -> str:
 
 @functools.cache
 def _loaded(source: Path, flags: tuple[str, ...]) -> ctypes.CDLL | None:
-    compiler = _compiler()
-    if compiler is None or os.environ.get("FORECAST_NATIVE") == "0":
+    if os.environ.get("FORECAST_NATIVE") == "0":
         return None
-    key = hashlib.sha256(f"{source.read_text()}{' '.join(compiler)}{flags}{_processor()}".encode()).hexdigest()[:16]
     for find in (_cache, _own_folder):
         try:
-            folder = find()
-            library = folder / f"{source.stem}-{key}.so"
-            if not library.exists():
-                with _alone_in(folder):
-                    if not library.exists():
-                        _compile(compiler, flags, source, library)
-            return ctypes.CDLL(str(library))
+            library = _library(find(), source, flags)
+            return ctypes.CDLL(str(library)) if library else None
         except (OSError, subprocess.SubprocessError):
             continue  # a read-only home, a folder whose programs may not run, or a compiler that does not work
     return None
+
+
+def _library(folder: Path, source: Path, flags: tuple[str, ...]) -> Path | None:
+    """The library in a folder, compiled if need be; without a compiler, that of any compiler."""
+    stem, compiler = f"{source.stem}-{_digest(source.read_text(), flags, _processor())}", _compiler()
+    if compiler is None:
+        return min(folder.glob(f"{stem}-*.so"), default=None)
+    library = folder / f"{stem}-{_digest(compiler)[:8]}.so"
+    if not library.exists():
+        with _alone_in(folder):
+            if not library.exists():
+                _compile(compiler, flags, source, library)
+    return library
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _compiler() -> tuple[str, ...] | None:

@@ -163,6 +163,15 @@ def test_the_lock_of_another_user_on_the_cache_delays_nothing(source, tmp_path, 
         os.close(descriptor)
 
 
+def test_a_machine_without_a_compiler_loads_what_another_has_compiled(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert native.load(source).twice(4) == 8
+    assert not list((tmp_path / "temporary").iterdir())
+    native._loaded.cache_clear()
+    source.write_text(CODE.replace("2 * n", "3 * n"))
+    assert native.load(source) is None
+
+
 def test_without_a_home_the_library_lies_in_a_temporary_folder(source, tmp_path, monkeypatch):
     """As a container has it that runs under a number that no user has."""
 
