@@ -6,10 +6,10 @@ OUT := demo_output
 # Small tensors on few cores: a thread each for the two test processes is faster than two threads for both.
 TEST_THREADS ?= 1
 
-.PHONY: help setup demo test test-triton test-faults test-mutants lint format clean
+.PHONY: help setup demo test test-triton test-faults test-mutants test-environments lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/installed  ## install into .venv
 
@@ -75,6 +75,9 @@ test-faults: setup  ## kill, stop and starve trainings and rollouts, feed them w
 
 test-mutants: setup  ## put one fault after another into a copy of the package, and see a test fail for each
 	PYTHONPATH=tests .venv/bin/python -m mutants $(MUTANTS)
+
+test-environments: setup  ## the tests with other instruction sets, without compiler or HOME, in another order, ...; an hour
+	OMP_NUM_THREADS=$(TEST_THREADS) .venv/bin/python tests/environments.py -- -n 2
 
 lint: setup  ## ruff and mypy
 	.venv/bin/ruff check .

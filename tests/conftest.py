@@ -1,5 +1,6 @@
 """What every test may ask for: small domains, small models, small files, the command line."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,26 @@ from forecast_cli.domain import Axis, Domain, TimeStep, Variable
 from forecast_cli.models import ForecastModel, build_model
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--order", type=int, metavar="SEED", help="shuffle the files of tests, and the tests of each file")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A random order that keeps the tests of a file together: they share what takes long to make."""
+    seed = config.getoption("--order")
+    if seed is None:
+        return
+    draws = random.Random(seed)
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    groups = list(files.values())
+    draws.shuffle(groups)
+    for group in groups:
+        draws.shuffle(group)
+    items[:] = [item for group in groups for item in group]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,8 @@
 """Files larger than memory: what is taken is a few blocks, however long the record."""
 
+import contextlib
+import ctypes
+
 import netCDF4
 import numpy as np
 import pytest
@@ -61,6 +64,17 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(evaluation, "BLOCK_BYTES", 2**20)
 
 
+MMAP_THRESHOLD = -3
+"""Of mallopt."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _arrays_go_back_to_the_system_when_freed():
+    """glibc otherwise keeps what is freed for later: 33 to 50 MiB were measured for what takes 12."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**16)
+
+
 def taken(case):
     """MiB at the most, after a first time that loads what is loaded once; the test is not for systems that do not tell."""
     case()
@@ -71,9 +85,9 @@ def taken(case):
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize(("memory", "least", "most"), [("16M", 0, 45), ("80M", 50, 92)])
+@pytest.mark.parametrize(("memory", "least", "most"), [("16M", 0, 25), ("80M", 50, 80)])
 def test_preparing_a_training_takes_a_few_blocks_or_the_record_once(record, memory, least, most):
-    """54 MiB to train on and to validate. Some 30 MiB are taken beside: a block of 1 MiB in float64 and its powers, cycles, the model."""
+    """54 MiB to train on and to validate. Some 12 MiB are taken beside: a block of 1 MiB in float64 and its powers, cycles, the model."""
     config = load_config(options={"data.files": (str(record),), "data.memory": memory, "model.hidden": "4"})
     assert least <= taken(lambda: prepare(config, open_fields(config.data.files))) <= most
 
@@ -93,5 +107,5 @@ def test_scores_take_a_few_blocks_of_forecast_and_truth(record, pieces, tmp_path
     def scores(truth=(str(record),)):
         return evaluation.evaluate([forecast], truth, metrics=("rmse", "mae"), baselines=("persistence",))
 
-    assert taken(scores) < 24
+    assert taken(scores) < 15
     assert scores().equals(scores(pieces))

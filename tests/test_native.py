@@ -56,7 +56,38 @@ def test_no_library_without_a_compiler(source, monkeypatch):
     assert native.load(source) is None
 
 
+@pytest.mark.parametrize("words", ["{cc} -DTIMES=3", "env {cc} -DTIMES=3", "{cc} '-DTIMES=1 + 2'"])
+def test_a_compiler_may_have_arguments(words, source, monkeypatch):
+    """As conda, Spack and ccache set CC."""
+    loaded(source)
+    native._loaded.cache_clear()
+    monkeypatch.setenv("CC", words.format(cc=" ".join(native._compiler())))
+    source.write_text(CODE.replace("2 *", "(TIMES) *"))
+    assert native.load(source).twice(7) == 21
+
+
+def test_a_standard_among_the_arguments_of_the_compiler_does_not_replace_the_own(source, monkeypatch):
+    loaded(source)
+    native._loaded.cache_clear()
+    monkeypatch.setenv("CC", f"{' '.join(native._compiler())} -std=gnu89")
+    source.write_text("int twice(int n) { for (int i = 0; i < 1; i++) n *= 2; return n; }  // C99\n")
+    assert native.load(source).twice(7) == 14
+
+
+@pytest.mark.parametrize("words", ["no-such-compiler", "cc 'unclosed", "false"])
+def test_a_message_names_the_compiler_that_does_not_work(words, source, monkeypatch):
+    monkeypatch.setenv("CC", words)
+    assert native.load(source) is None
+    assert f"(CC is '{words}')" in native.why_unavailable()
+
+
+def test_a_message_says_that_the_loops_are_switched_off(monkeypatch):
+    monkeypatch.setenv("FORECAST_NATIVE", "0")
+    assert native.why_unavailable() == "FORECAST_NATIVE is 0"
+
+
 def test_code_that_does_not_compile_is_no_library_and_leaves_nothing(source, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(native, "_own_folder", lambda: tmp_path / "temporary")
     source.write_text("not C")
     assert native.load(source) is None
@@ -66,6 +97,7 @@ def test_code_that_does_not_compile_is_no_library_and_leaves_nothing(source, tmp
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(source, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FORECAST_CACHE", str(tmp_path / "file" / "cache"))
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(native, "_own_folder", lambda: tmp_path / "temporary")
     assert loaded(source).twice(3) == 6
     assert list((tmp_path / "temporary").rglob("*.so"))

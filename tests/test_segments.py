@@ -112,12 +112,13 @@ def test_lbfgs_that_has_come_to_rest_goes_on_to_the_next_segments_and_then_ends(
     assert [row["epoch"] for row in watcher.rows] == [1, 2, 3, 11, 12, 13]
 
 
-def test_a_trial_beyond_the_finite_numbers_is_a_wall_for_the_line_search(burgers, tmp_path, monkeypatch):
-    """Every third rollout fails; training goes on around it and stays finite."""
+@pytest.mark.parametrize(("every", "last"), [(3, 2), (3, 1), (2, 1), (4, 3), (5, 4)])
+def test_a_trial_beyond_the_finite_numbers_is_a_wall_for_the_line_search(burgers, tmp_path, monkeypatch, every, last):
+    """One rollout of `every` fails, be it that of a trial or the first of an epoch; training stays finite."""
     real, count = trainer.Trainer._gradient, iter(range(10**6))
 
     def sometimes(self, pieces):
-        if next(count) % 3 == 2:
+        if next(count) % every == last:
             raise DivergedError("too steep")
         return real(self, pieces)
 

@@ -90,6 +90,7 @@ def _build() -> None:
     """Compile the loops in C ahead of the first use."""
     from forecast_cli.equations import wave_adjoint
     from forecast_cli.models import margins, space_norm
+    from forecast_cli.native import why_unavailable
     from forecast_cli.scan import native
 
     loops = {
@@ -101,7 +102,7 @@ def _build() -> None:
     for name, found in loops.items():
         shared.say(f"{name}: {'compiled' if found else 'not compiled: torch does it, slower'}")
     if not all(loops.values()):
-        raise ConfigError("--build: there is no C compiler here that works, or FORECAST_NATIVE is 0.")
+        raise ConfigError(f"--build: {why_unavailable()}. Set CC to a C compiler that works here.")
 
 
 def _numbers(text: str | None, option: str) -> list[int]:

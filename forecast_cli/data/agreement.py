@@ -9,7 +9,7 @@ import xarray as xr
 
 from forecast_cli.data.coordinates import first_difference, grid_coordinates, scalar_coordinates
 from forecast_cli.data.roles import Roles, coordinate_of
-from forecast_cli.data.times import TimeAxis, show
+from forecast_cli.data.times import TimeAxis, as_cftime, show
 from forecast_cli.domain import TimeStep
 from forecast_cli.errors import DataError
 from forecast_cli.units import same_time_unit, same_unit

@@ -21,6 +21,7 @@ from forecast_cli.data.classic import is_cut_short
 from forecast_cli.data.grid import in_degrees
 from forecast_cli.data.missing import Number, range_problems, unwritten_values, with_missing_marked
 from forecast_cli.data.reading import is_software_fault, reading, refuse_odd_floats
+from forecast_cli.data.storage import refuse_external_storage
 from forecast_cli.data.times import GREGORIAN, in_nanoseconds, months_later
 from forecast_cli.errors import DataError, reason
 
@@ -123,6 +124,7 @@ def _opened(place: str, time_as_steps: bool) -> Opened:
 
     if hdf5:
         refuse_odd_floats(path)
+        refuse_external_storage(path)
 
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from forecast_cli.data.fields import Reading
 from forecast_cli.data.files import require_portable_name
 from forecast_cli.data.naming import with_our_names
 from forecast_cli.data.reading import reading, refuse_odd_floats
+from forecast_cli.data.storage import refuse_external_storage
 from forecast_cli.data.times import rounded_times, rounding_of
 from forecast_cli.errors import DataError
 
@@ -118,6 +119,7 @@ def open_written(path: Path) -> xr.Dataset:
             return open_store(path, decode_timedelta=durations)
         if h5py.is_hdf5(path):
             refuse_odd_floats(path)
+            refuse_external_storage(path)
         return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=durations)
 
 

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from forecast_cli.data.files import split_place
 from forecast_cli.data.output import writing
 from forecast_cli.errors import DataError, OutputError
+from forecast_cli.private import private_folder
 
 
 class _Part(NamedTuple):
@@ -25,16 +27,18 @@ class _Part(NamedTuple):
 def stage(places: Iterable[str], folder: Path, tell: Callable[[str], None] = lambda _: None) -> dict[str, str]:
     """Copy files and Zarr stores into `folder`; each place with that of its copy, as `files.open_place` takes both.
 
+    Copies lie in the folder `forecast-UID` in `folder`, which only this user can enter, and have the modes of the originals.
     A copy stands under a key made of the original's path, sizes and times, once it is whole: what is there already is not
     copied again, and a changed file is. Processes that ask at once wait for the first. tell: is given a line before copying.
-    Raises DataError for what cannot be read, and OutputError where the room is too little, before anything is copied.
+    Raises DataError for what cannot be read, and OutputError where the room is too little or `forecast-UID` is not this user's,
+    before anything is copied.
     """
     inside = {place: split_place(place) for place in places}
     parts = {path: _parts(path) for path, _ in inside.values()}
-    copies = {path: folder / _key(path, found) / path.name for path, found in parts.items()}
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
+        own = private_folder(folder)
+    copies = {path: own / _key(path, found) / path.name for path, found in parts.items()}
+    with _alone_in(own):
         missing = [path for path in parts if not _is_whole(copies[path], parts[path])]
         needed = sum(part.size for path in missing for part in parts[path])
         free = shutil.disk_usage(folder).free
@@ -83,9 +87,10 @@ def _copy(path: Path, copy: Path) -> None:
         for remains in (partial, copy.parent):
             shutil.rmtree(remains, ignore_errors=True)
         try:
-            partial.mkdir()
+            partial.mkdir(mode=0o700)
             if path.is_dir():
                 shutil.copytree(path, partial / path.name, copy_function=_copy_to_disk)
+                _let_owner_write(partial / path.name)
             else:
                 _copy_to_disk(path, partial / path.name)
             partial.rename(copy.parent)
@@ -95,17 +100,27 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def _copy_to_disk(path: str | Path, copy: str | Path) -> None:
+    """Copy with the permissions of the original, which its owner may always read."""
     shutil.copyfile(path, copy)
     with Path(copy).open("rb") as file:
         os.fsync(file.fileno())
+        os.fchmod(file.fileno(), stat.S_IMODE(Path(path).stat().st_mode) & 0o777 | stat.S_IRUSR)
+
+
+def _let_owner_write(store: Path) -> None:
+    """Give the owner access to the folders of a store whose original is read-only: the copy could not be removed later."""
+    for folder in (store, *(path for path in store.rglob("*") if path.is_dir())):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) & 0o777 | stat.S_IRWXU)
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Inside, no other process of this machine is; the lock ends with its holder, however that ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Let one process of this user in at a time: others cannot open the folder. The lock ends with its holder, however that ends."""
+    with writing(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with writing(folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

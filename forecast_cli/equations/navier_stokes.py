@@ -114,7 +114,7 @@ class _Stepper:
 
     def longest_steps(self, spectrum: Tensor) -> Tensor:
         """The step that suits each flow, (batch,): the longest that is stable at its largest speed, or LONGEST_STEP."""
-        speed = self.velocity(spectrum).square().sum(0).amax((-2, -1)).sqrt().double().cpu()
+        speed = self.velocity(spectrum).square().sum(0).amax((-2, -1)).sqrt().cpu().double()  # mps has no float64
         stable = torch.maximum(2.8 / (speed * self.largest), 7.7 * self.flow.viscosity / speed**2)
         # A flow that has left the finite numbers goes on, for the caller to find.
         return torch.where(speed.isfinite(), stable, LONGEST_STEP).clamp(SHORTEST_STEP, LONGEST_STEP)

@@ -19,6 +19,8 @@ LAST = 3
 """A line search that ends by itself has met rounding where so many iterations before it have hardly lowered the objective."""
 SHARP = 0.05
 """The same for all unknowns together where every direction counts alike: then no direction is a laggard, and waiting costs little."""
+RISE = 0.1
+"""Of the objective up to a refused trial, as a share of the descent that the slope at the start promises; it must not be 0."""
 
 
 @dataclass(eq=False)
@@ -40,6 +42,23 @@ class _Enough(Exception):
     pass
 
 
+@dataclass(frozen=True)
+class _Evaluation:
+    """The objective at a place."""
+
+    y: np.ndarray
+    value: float
+    gradient: np.ndarray
+
+    def wall(self, y: np.ndarray) -> tuple[float, np.ndarray]:
+        """Value and gradient for a line search from here that is refused at y: it goes up there as steeply as it goes down here.
+
+        Interpolation then leads to the middle. An infinite value would lead back to the start, where the search ends.
+        """
+        rise = RISE * abs(float(self.gradient @ (y - self.y)))
+        return max(self.value + rise, math.nextafter(self.value, math.inf)), -self.gradient
+
+
 def descend(
     objective: Objective,
     descent: Descent,
@@ -57,6 +76,8 @@ def descend(
     """
     descent.converged = descent.stopped = False
     best, steepness = (math.inf, descent.x), math.inf
+    start: _Evaluation | None = None
+    latest: _Evaluation | None = None
     whole = change is not None and change.ndim == 2
     first, calm = len(descent.values), SHARP if whole else CALM * len(descent.x)
     rest = 1e-9 if objective.misfit.start.dtype == torch.float64 else 1e-5
@@ -65,7 +86,7 @@ def descend(
         return y if change is None else change @ y if whole else change * y
 
     def evaluated(y: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal best, steepness
+        nonlocal best, steepness, start, latest
         if stop():
             raise _Enough
         x = changed(y)
@@ -75,6 +96,10 @@ def descend(
             best, steepness = (value, x.copy()), float((gradient**2).sum())
         if not descent.values:
             record()
+        if not math.isfinite(value):
+            return start.wall(y) if start else (value, gradient)
+        latest = _Evaluation(y.copy(), value, gradient.copy())
+        start = start or latest
         return value, gradient
 
     def record() -> None:
@@ -83,6 +108,8 @@ def descend(
         descent.x = best[1]
 
     def after(_: np.ndarray) -> None:
+        nonlocal start
+        start = latest
         record()
         report(descent)
         if len(descent.values) - first > WINDOW and descent.values[-1 - WINDOW] - best[0] < calm:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from forecast_cli.errors import ConfigError
+from forecast_cli.native import why_unavailable
 from forecast_cli.scan import native
 from forecast_cli.scan.fused import fused
 from forecast_cli.scan.kinds import Kind, unpacked
@@ -53,7 +54,7 @@ def require_backend(name: str) -> None:
         raise ConfigError(f"model.scan: no backend '{name}'. Choose auto, {', '.join(BACKENDS)}.")
     if name == "native" and not native.is_available():
         raise ConfigError(
-            "model.scan = native: there is no C compiler here, or FORECAST_NATIVE is 0. Compile where there is one "
+            f"model.scan = native: {why_unavailable()}. Set CC to a C compiler, compile where there is one "
             "(forecast benchmark --build) and share FORECAST_CACHE, or choose auto."
         )
 

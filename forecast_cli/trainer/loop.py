@@ -40,12 +40,11 @@ from forecast_cli.objective import (
 )
 from forecast_cli.planning import Prepared, described_parts
 from forecast_cli.trainer.changes import changed
+from forecast_cli.trainer.lbfgs import LBFGS
 from forecast_cli.trainer.optimizer import make_optimizer
 from forecast_cli.trainer.progress import Progress
 from forecast_cli.trainer.validation import skill
 
-WALL = 1e6
-"""What a line search sees in the place of a loss that is no number; a loss of 1 is as bad as forecasting the mean."""
 AT_REST = 1e-6
 """Relative change of the loss in an epoch below which lbfgs has come to rest: float32 resolves little more."""
 CHECK_EVERY = 50
@@ -101,7 +100,6 @@ class Trainer:
         self.optimizer = make_optimizer(parameters, options, device)
         if options.compile:
             self.model.compile()  # in place: the names of the weights stay
-        self.is_lbfgs = options.optimizer == "lbfgs"
         if self.is_lbfgs and ranks.size > 1:
             raise ConfigError(
                 "training.optimizer = lbfgs takes all windows at once: start it without torchrun or srun."
@@ -115,6 +113,10 @@ class Trainer:
         self.stop: Callable[[], str | None] = lambda: None
         self.has_advanced = False
         """A step was made, or an epoch closed, since this session began: what a stop may not undo for ever."""
+
+    @property
+    def is_lbfgs(self) -> bool:
+        return isinstance(self.optimizer, LBFGS)
 
     @property
     def best_model(self) -> ForecastModel:
@@ -164,8 +166,8 @@ class Trainer:
 
     def _epoch(self, reporter: Reporter, cadence: Cadence) -> None:
         progress, steps = self.progress, self.prepared.steps_per_epoch(self.ranks.size)
-        if self.is_lbfgs and progress.position == 0 and self._segment_changes:
-            self.optimizer.state.clear()  # the curvature of another loss
+        if isinstance(self.optimizer, LBFGS) and progress.position == 0 and self._segment_changes:
+            self.optimizer.restart()  # the curvature is that of another loss
         total = torch.tensor(self._own_losses, device=self.device, dtype=self.summing)
         self.model.train()
         started, saved = time.perf_counter() - progress.seconds, time.monotonic()
@@ -258,10 +260,8 @@ class Trainer:
 
     def _step(self, pieces: list[Piece]) -> Tensor:
         """One step of the optimizer; returns this rank's share of the loss before it."""
-        if self.is_lbfgs:
-            # torch's stubs know closures of float only.
-            loss = cast(Tensor, self.optimizer.step(lambda: self._gradient_or_wall(pieces)))  # type: ignore[arg-type,return-value]
-            loss = torch.where(loss < WALL, loss, torch.nan)
+        if isinstance(self.optimizer, LBFGS):
+            loss = self.optimizer.step(lambda: self._gradient(pieces))
         else:
             self._set_learning_rate()
             loss = self._gradient(pieces)
@@ -319,18 +319,6 @@ class Trainer:
             forecast = self.learner(batch.frames[:, :context], horizon, static=batch.static, forcing=batch.forcing)
         return weighted_loss(forecast, self.model.blank(piece.truth)[:, 1:], self.model.scale, weights, counts)
 
-    def _gradient_or_wall(self, pieces: list[Piece]) -> Tensor:
-        """For a line search: where a trial leaves the finite numbers stands a high wall without a slope."""
-        try:
-            loss = self._gradient(pieces)
-        except DivergedError:
-            loss = torch.full((), torch.nan, device=self.device)
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        if torch.isfinite(loss) and loss < WALL and all(bool(torch.isfinite(g).all()) for g in gradients):
-            return loss
-        self.optimizer.zero_grad()
-        return torch.full_like(loss, WALL)
-
     def _require_finite(self, value: float) -> None:
         """DivergedError unless the loss is a number; it says what is left."""
         if not math.isfinite(value):
@@ -374,7 +362,7 @@ class Trainer:
                 progress.reductions += 1
         progress.rows.append(row)
         following = progress.epoch + 1
-        if self.is_lbfgs and self._at_rest:
+        if isinstance(self.optimizer, LBFGS) and not self.optimizer.is_blocked and self._at_rest:
             # Further line searches would find nothing either: on to rollouts of another length, or to the end.
             following = next_segment(self.config.training, progress.epoch)
         if not self.model.fits and not any(True for _ in self.model.parameters()):

@@ -4,6 +4,7 @@ import torch
 from torch.nn import Parameter
 
 from forecast_cli.config import TrainingConfig
+from forecast_cli.trainer.lbfgs import LBFGS
 
 
 def make_optimizer(parameters: list[Parameter], options: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -12,7 +13,7 @@ def make_optimizer(parameters: list[Parameter], options: TrainingConfig, device:
     parameters = parameters or [Parameter(torch.zeros((), device=device))]
     if options.optimizer == "lbfgs":
         # The line search finds the length of a step, and training.epochs the end: no tolerance ends it sooner.
-        return torch.optim.LBFGS(
+        return LBFGS(
             parameters,
             max_iter=options.iterations,
             max_eval=2 * options.iterations,

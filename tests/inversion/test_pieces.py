@@ -203,6 +203,49 @@ def test_single_precision_comes_to_rest_too():
     assert descent.converged
 
 
+def refusing(refused, places):
+    """Rosenbrock's valley, minimum 0 at (1, 1), which is (inf, 0) at the numbers of evaluations in `refused`."""
+
+    def evaluated(x):
+        places.append(x.copy())
+        if len(places) - 1 in refused or not np.isfinite(x).all():
+            return np.inf, np.zeros_like(x)
+        u, v = x
+        value = 100 * (v - u**2) ** 2 + (1 - u) ** 2
+        return value, np.array([-400 * u * (v - u**2) - 2 * (1 - u), 200 * (v - u**2)])
+
+    evaluated.misfit = SimpleNamespace(count=1, start=torch.zeros((), dtype=torch.float64))
+    return evaluated
+
+
+@pytest.mark.parametrize(
+    "change", [None, np.array([1.0, 2.0]), np.array([[2.0, 0.5], [0.5, 1.0]])], ids=["1", "diag", "full"]
+)
+@pytest.mark.parametrize("refused", [{1}, {2}, {1, 2, 3}, {3, 4, 9}, {5, 6}, set(range(1, 60, 3))], ids=str)
+def test_trials_beyond_the_finite_numbers_do_not_end_a_descent(refused, change, monkeypatch):
+    monkeypatch.setattr("forecast_cli.inversion.descent.CALM", 1e-12)
+    monkeypatch.setattr("forecast_cli.inversion.descent.SHARP", 1e-12)
+    descent = descend(
+        refusing(refused, []),
+        Descent(np.array([-1.0, 1.0])),
+        iterations=200,
+        stop=never,
+        report=lambda _: None,
+        change=change,
+    )
+    assert descent.x == pytest.approx([1.0, 1.0], abs=1e-3)
+    assert np.isfinite(descent.values).all()
+
+
+def test_after_a_refused_trial_comes_one_near_the_middle():
+    """The first trial has the length 1: at (0, 1), which the slope of (-4, 0) at (-1, 1) points to."""
+    places = []
+    descend(refusing({1, 2}, places), Descent(np.array([-1.0, 1.0])), iterations=1, stop=never, report=lambda _: None)
+    assert places[1].tolist() == [0, 1]
+    for farther, nearer in ((0, places[2][0]), (places[2][0], places[3][0])):
+        assert 0.3 < (nearer + 1) / (farther + 1) < 0.7
+
+
 # --- uncertainty --------------------------------------------------------------------------------------------------------
 
 

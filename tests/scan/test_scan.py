@@ -4,9 +4,14 @@ from torch.testing import assert_close
 
 from forecast_cli.errors import ConfigError
 from forecast_cli.scan import BACKENDS as ALL
-from forecast_cli.scan import scan
+from forecast_cli.scan import native, scan
 
-BACKENDS = [name for name in ALL if name != "triton"]  # needs a GPU, or its interpreter: test_triton.py
+NEEDS = {"native": pytest.mark.skipif(not native.is_available(), reason="no C compiler")}
+BACKENDS = [
+    pytest.param(name, marks=NEEDS.get(name, ()))
+    for name in ALL
+    if name != "triton"  # needs a GPU, or its interpreter: test_triton.py
+]
 
 # Largest absolute error allowed in float32 against the float64 oracle. Linear space does not lose digits with
 # length. The prefix sum in log space does: the cumulated logarithms grow to T |log a|, of which float32 keeps 7 digits.
@@ -113,4 +118,6 @@ def test_auto_says_what_it_chose(caplog, monkeypatch):
     with caplog.at_level("INFO", logger="forecast_cli.scan"):
         scan((keep,), candidate, initial)
         scan((keep,), candidate, initial)
-    assert [(record.msg, record.args) for record in caplog.records] == [("scan", {"backend": "native"})]
+    assert [(record.msg, record.args) for record in caplog.records] == [
+        ("scan", {"backend": "native" if native.is_available() else "fused"})
+    ]

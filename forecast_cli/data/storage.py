@@ -1,0 +1,65 @@
+"""Where the bytes of an HDF5 array lie: in its file, in another HDF5 file that it names, or in any file at all."""
+
+import glob
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from forecast_cli.data.reading import reading
+from forecast_cli.errors import DataError
+
+
+def refuse_external_storage(path: Path) -> None:
+    """Refuse an HDF5 file of which an array takes its bytes from another file that need not be HDF5.
+
+    Such an array turns any file that the user may read, keys and passwords included, into data. External links and virtual
+    datasets, which lead to other HDF5 files, are followed and checked in the same way.
+
+    Raises
+    ------
+    DataError
+        Names the array and the file that it reads.
+    """
+    _check(path, set())
+
+
+def _check(path: Path, checked: set[Path]) -> None:
+    """Check a file and those that it leads to, each once."""
+    resolved = path.resolve()
+    if resolved in checked or not path.is_file() or not h5py.is_hdf5(path):
+        return
+    checked.add(resolved)
+    others: list[str] = []
+
+    def visit_link(_: str, link: h5py.HardLink | h5py.SoftLink | h5py.ExternalLink) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            others.append(link.filename)
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external:
+            raise DataError(
+                f"{path}: the bytes of '/{name}' lie in the file {item.external[0][0]} (external storage), which is not read. "
+                "Store the values in the HDF5 file itself."
+            )
+        if item.is_virtual:
+            others.extend(source.file_name for source in item.virtual_sources())
+
+    with reading(f"{path}: damaged or truncated"), h5py.File(path) as file:
+        file.visititems_links(visit_link)
+        file.visititems(visit)
+    for name in dict.fromkeys(others):
+        for other in _files(path, name):
+            _check(other, checked)
+
+
+def _files(path: Path, name: str) -> Iterator[Path]:
+    """The files that HDF5 may take for `name` in `path`: beside it, or from the working directory; %b counts blocks."""
+    if name in (".", ""):
+        return
+    pattern = re.sub(r"%\d*b", "*", glob.escape(name))
+    for folder in (path.parent, path.resolve().parent, Path()):
+        yield from map(Path, glob.glob(str(Path(glob.escape(str(folder))) / pattern)))  # noqa: PTH207 - may be absolute
