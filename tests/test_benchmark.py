@@ -16,6 +16,7 @@ from forecast_cli.config import TrainingConfig
 from forecast_cli.equations.navier_stokes import NavierStokes, random_vorticity
 from forecast_cli.errors import ConfigError
 from forecast_cli.models.activations import ACTIVATIONS
+from forecast_cli.scan.native import is_available
 from forecast_cli.trainer import make_optimizer
 
 SMALL = {"grid": 8, "hidden": (6, 6), "lengths": ((4, 2),), "repetitions": 2}
@@ -180,6 +181,20 @@ def test_that_nothing_was_compiled_ahead_is_an_error(forecast, monkeypatch):
     assert (result.exit_code, result.stderr.count("not compiled")) == (2, 4)
 
 
+def test_without_a_compiler_none_is_compiled_ahead(forecast, tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setenv("FORECAST_CACHE", str(tmp_path))
+    monkeypatch.delenv("FORECAST_NATIVE", raising=False)
+    native._loaded.cache_clear()
+    try:
+        result = forecast("benchmark", "--build")
+    finally:
+        native._loaded.cache_clear()
+    assert result.exit_code == 2
+    assert "there is no C compiler (CC is 'no-such-compiler')" in " ".join(result.stderr.split())
+
+
+@pytest.mark.skipif(not is_available(), reason="no C compiler")
 def test_loops_are_compiled_ahead(forecast):
     result = forecast("benchmark", "--build")
     assert result.exit_code == 0

@@ -25,8 +25,11 @@ class _Fused(torch.autograd.Function):
         update = torch.sigmoid(-keep_logit(gates))
         last = initial
         for time in range(hidden.shape[1]):
-            # h + z (g - h) = a h + z g: one operation, in the memory of g
-            last = torch.lerp(last, hidden[:, time], update[:, time], out=hidden[:, time])
+            # h + z (g - h) = a h + z g: one operation, in the memory of g; torch.compile takes no `out` that is a view
+            if torch.compiler.is_compiling():
+                last = hidden[:, time] = torch.lerp(last, hidden[:, time], update[:, time])
+            else:
+                last = torch.lerp(last, hidden[:, time], update[:, time], out=hidden[:, time])
         ctx.save_for_backward(candidate, initial, hidden, *gates)
         return hidden
 
