@@ -6,8 +6,9 @@ import xarray as xr
 
 from forecast_cli import evaluation
 from forecast_cli.data.fields import open_fields
+from forecast_cli.data.grid import KM_PER_DEGREE
 from forecast_cli.errors import DataError
-from forecast_cli.evaluation.spectra import KM_PER_DEGREE, Rings
+from forecast_cli.evaluation.spectra import Rings
 
 
 def plane(height, width, spacing=(1.0, 1.0), periodic=(True, True)):
@@ -185,8 +186,9 @@ def test_uneven_latitudes_of_a_region_have_their_median_spacing(tmp_path):
     ("y", "x", "spacing", "units"),
     [
         ((np.arange(3.0), "m"), (np.arange(4.0) / 2, "m"), (1, 0.5), "1/m"),
-        ((np.arange(3.0), ""), (np.arange(4.0) / 2, ""), (1, 0.5), ""),
-        ((np.arange(3.0), "km"), (np.arange(4.0) / 2, "m"), (1, 1), "1/cell"),
+        ((np.arange(3.0), ""), (np.arange(4.0) / 2, ""), (1, 0.5), "1"),
+        ((np.arange(3.0), "km"), (np.arange(4.0) / 2, "m"), (1000, 0.5), "1/m"),
+        ((np.arange(3.0), "K"), (np.arange(4.0) / 2, "m"), (1, 1), "1/cell"),
         ((np.array([0.0, 1.0, 5.0]), "m"), (np.arange(4.0) / 2, "m"), (1, 1), "1/cell"),
         (None, None, (1, 1), "1/cell"),
     ],

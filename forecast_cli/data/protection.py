@@ -29,15 +29,16 @@ def refuse_inputs(output: Path, places: Iterable[str | Path]) -> None:
     OutputError
         If writing `output` could destroy one of the inputs.
     """
-    targets = {name for path in (output, *(beside(output, ending) for ending in _BESIDE)) for name in _names(path)}
+    whole = Path(os.path.abspath(output))  # noqa: PTH100 - a name such as `.` has no names beside it
+    targets = {name for path in (output, *(beside(whole, ending) for ending in _BESIDE)) for name in _names(path)}
     identities = set(filter(None, map(_identity, targets)))
     for file in (file for place in places for file in _files(str(place))):
-        sources = _names(Path(file))
+        sources, is_folder = _names(Path(file)), os.path.isdir(file)  # noqa: PTH112 - False for a name that is too long
         if identities & set(filter(None, map(_identity, sources))) or not sources.isdisjoint(targets):
             relation = "is an input of this command, and would be replaced"
         elif any(source.is_relative_to(target) for source in sources for target in targets):
             relation = f"contains {file}, an input of this command, which would be replaced"
-        elif any(source.is_dir() and target.is_relative_to(source) for source in sources for target in targets):
+        elif is_folder and any(target.is_relative_to(source) for source in sources for target in targets):
             relation = f"lies inside {file}, an input of this command, which would be changed"
         else:
             continue

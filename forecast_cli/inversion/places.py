@@ -110,9 +110,9 @@ def cells_of(
 
 def station_cells(path: str, fields: Fields, told: Told) -> tuple[tuple[int, int], ...]:
     """The cells of the stations in a CSV file, each once, in the coordinates of the waves."""
-    _refuse_readings(path)
     degrees = fields.domain.grid == "latitude-longitude"
     columns, pair = table(path, "--gauges", PLACES, degrees=degrees)
+    _refuse_readings(path)
     assert fields.domain.y is not None
     cells = cells_of(columns, pair, (fields.domain.y, fields.domain.x), degrees=degrees)
     return once_inside(cells, f"--gauges {path}", told)
