@@ -676,13 +676,38 @@ def test_a_forecast_without_half_of_its_cells_has_the_score_of_the_whole_one(tmp
     assert evaluation.as_json(scores)["notes"] == [note]
 
 
-def test_models_with_the_same_pairs_need_no_note(tmp_path):
+def test_a_note_reports_values_of_the_truth_that_no_model_is_compared_with(tmp_path):
+    """A row of 2 cells of 3 rows, 3 starts and 3 lead times: 18 of 54."""
     part = np.where(np.arange(3)[:, None] == 0, truth_at(), np.nan)
-    scores = evaluation.evaluate(
-        [write_forecast(tmp_path / f"{name}.nc", part, name=name) for name in "ab"],
-        [str(write_truth(tmp_path / "t.nc"))],
+    truth = [str(write_truth(tmp_path / "t.nc"))]
+    scores = evaluation.evaluate([write_forecast(tmp_path / f"{name}.nc", part, name=name) for name in "ab"], truth)
+    assert evaluation.note_on_pairs(scores).endswith(
+        "the 18 pairs of values that all models share; each alone has: a 18, b 18; the truth 54"
     )
-    assert evaluation.note_on_pairs(scores) is None
+    whole = evaluation.evaluate([write_forecast(tmp_path / "w.nc", truth_at())], truth)
+    assert evaluation.note_on_pairs(whole) is None
+
+
+def test_a_fill_value_in_any_forecast_is_refused(tmp_path):
+    wrong = truth_at()
+    wrong[0, 0, 0, 0] = -9999
+    truth = [str(write_truth(tmp_path / "t.nc"))]
+    good, bad = (
+        write_forecast(tmp_path / "a.nc", truth_at(), name="a"),
+        write_forecast(tmp_path / "b.nc", wrong, name="b"),
+    )
+    for forecasts in ([bad], [good, bad]):
+        with pytest.raises(DataError, match=r"b\.nc: 'u' holds -9999"):
+            evaluation.evaluate(forecasts, truth)
+
+
+def test_the_table_reports_how_many_starts_of_the_forecast_are_verified(tmp_path, forecast):
+    """The truth ends before the last of three starts."""
+    write_forecast(tmp_path / "f.nc", truth_at())
+    truth = changed(write_truth(tmp_path / "t.nc"), lambda data: data.isel(time=slice(0, STARTS[-1])))
+    result = forecast("evaluate", tmp_path / "f.nc", "--truth", truth)
+    assert result.exit_code == 0
+    assert "2 of 3 starts" in result.stderr
 
 
 def test_starts_without_their_frame_in_the_truth_count_for_no_model(tmp_path):

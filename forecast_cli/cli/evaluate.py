@@ -124,10 +124,9 @@ def _print_table(scores: "xr.Dataset") -> None:
         for metric in scores["metric"].values.tolist():
             for variable in scores["variable"].values.tolist():
                 console.print(_table(part.sel(metric=metric, variable=variable), region, console.width))
-    starts = scores.attrs["starts"]
-    told = (
-        f"{starts} start{'s' if starts != 1 else ''}; weights: {scores.attrs['weights']}; {scores.attrs['averaging']}"
-    )
+    starts, most = scores.attrs["starts"], scores.attrs["forecast_starts"]
+    of_all = f" of {most}" if starts < most else ""
+    told = f"{starts}{of_all} start{'s' if starts != 1 else ''}; weights: {scores.attrs['weights']}; {scores.attrs['averaging']}"
     if "score_bounds" in scores:
         told += (
             f" Intervals: 95 %, {scores.attrs['bootstrap']} draws of blocks of {scores.attrs['bootstrap_block']} starts; "

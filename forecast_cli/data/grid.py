@@ -175,9 +175,19 @@ def require_places(dataset: xr.Dataset, roles: Roles, source: str) -> None:
             raise DataError(
                 f"{source}: the coordinate '{coordinate.name}' is {values[cell]} at cell {cell}. Correct it, or drop the variable."
             )
+        if is_latitude(coordinate) and np.abs(values).max() > 90 + 1e-3:
+            raise DataError(
+                f"{source}: the latitude '{coordinate.name}' reaches from {values.min():g} to {values.max():g}; expected -90 to 90 "
+                "degrees. Correct it or its units, or drop the variable."
+            )
         if values.size > 1 and (values == values[0]).all():
             raise DataError(
                 f"{source}: the coordinate '{coordinate.name}' is {values[0]:g} in all cells. Correct it, or drop the variable."
+            )
+        if roles.y and (is_latitude(coordinate) or is_longitude(coordinate)) and not _runs(places(coordinate)):
+            raise DataError(
+                f"{source}: '{coordinate.name}' neither rises nor falls all the way along '{dimension}', so that cells have no area. "
+                "Sort the data along it, or correct the coordinate."
             )
 
 
@@ -185,7 +195,11 @@ def is_scale(coordinate: xr.DataArray) -> bool:
     """Whether the numbers of a coordinate rise or fall all the way, so that fields can be drawn against them."""
     if coordinate.dtype.kind not in "fiu":
         return False
-    values = places(coordinate)
+    return _runs(places(coordinate))
+
+
+def _runs(values: np.ndarray) -> bool:
+    """Test whether finite values rise or fall all the way."""
     steps = np.diff(values)
     return bool(np.isfinite(values).all() and np.isfinite(steps).all() and ((steps > 0).all() or (steps < 0).all()))
 

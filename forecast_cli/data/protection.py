@@ -6,6 +6,7 @@ from pathlib import Path
 
 from forecast_cli.data.atomic import beside
 from forecast_cli.data.files import expand
+from forecast_cli.data.storage import linked_files
 from forecast_cli.errors import DataError, OutputError
 
 _BESIDE = (".replaced", ".partial", ".partial.state")
@@ -15,7 +16,8 @@ _BESIDE = (".replaced", ".partial", ".partial.state")
 def refuse_inputs(output: Path, places: Iterable[str | Path]) -> None:
     """Refuse an output that would replace, contain or lie inside an input of the same command.
 
-    Symbolic links, hard links and `..` are followed. An input that does not exist is left to its reader.
+    Symbolic links, hard links, `..`, and the external links and virtual datasets of HDF5 files are followed. An input that
+    does not exist is left to its reader.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ def refuse_inputs(output: Path, places: Iterable[str | Path]) -> None:
     whole = Path(os.path.abspath(output))  # noqa: PTH100 - a name such as `.` has no names beside it
     targets = {name for path in (output, *(beside(whole, ending) for ending in _BESIDE)) for name in _names(path)}
     identities = set(filter(None, map(_identity, targets)))
-    for file in (file for place in places for file in _files(str(place))):
+    for file in dict.fromkeys(file for place in places for named in _files(str(place)) for file in _with_linked(named)):
         sources, is_folder = _names(Path(file)), os.path.isdir(file)  # noqa: PTH112 - False for a name that is too long
         if identities & set(filter(None, map(_identity, sources))) or not sources.isdisjoint(targets):
             relation = "is an input of this command, and would be replaced"
@@ -49,6 +51,11 @@ def _files(place: str) -> list[str]:
     """Paths of the files that a place names: the place itself, or the longest part before a colon or `=` that exists."""
     parts = [place, *(place[:end] for end in range(len(place) - 1, 0, -1) if place[end] in ":=")]
     return next(filter(None, map(_existing, parts)), [place])
+
+
+def _with_linked(file: str) -> list[str]:
+    """A file, and those that its links and virtual datasets lead to."""
+    return [file, *map(str, linked_files(Path(file)))] if os.path.isfile(file) else [file]  # noqa: PTH113 - as above
 
 
 def _existing(text: str) -> list[str]:

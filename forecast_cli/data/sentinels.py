@@ -17,11 +17,12 @@ from forecast_cli.errors import DataError
 
 HUGE = (
     netCDF4.default_fillvals["f4"],
-    *(sign * v for v in (1e20, 1e30, 1e34, 1e35, 1e36, 9.999e20) for sign in (1, -1)),
+    *(sign * v for v in (1e20, 1e30, 1e34, 1e35, 1e36, 9.999e20, float(np.finfo("f4").max)) for sign in (1, -1)),
 )
-"""Numbers of no field, refused wherever they stand: the default of NetCDF, and customs of models."""
+"""Numbers of no field, refused wherever they stand: the default of NetCDF, customs of models, and the largest of float32 (GDAL)."""
 CUSTOMARY = (
     *(-99.9, -99.99, -999.0, -999.9, -999.99, -9999.0, -9999.9, -9999.99, -99999.0, -999999.0, -9999999.0, -99999999.0),
+    *(-7777.0, -8888.0, 65535.0, 1e10, -1e10, 1e15, -1e15),
     *(999.9, 9999.0, 9999.9, 99999.0, 999999.0, 9999999.0, 99999999.0),
     *(-32768.0, -32767.0, 32767.0, -2147483648.0, -2147483647.0, 2147483647.0),
 )
@@ -158,7 +159,9 @@ class UndeclaredFill:
         """A fill value as the number that is stored."""
         attributes = {**self.variable.encoding, **self.variable.attrs}
         packed = packing(attributes) if stored_type(self.variable.variable).kind in "iu" else None
-        return str(round((value - packed[1]) / packed[0])) if packed else str(np.float32(value)).removesuffix(".0")
+        if packed:
+            return str(round((value - packed[1]) / packed[0]))
+        return str(int(value)) if value % 1 == 0 and abs(value) < 1e15 else str(np.float32(value))
 
     def _first(self, value: float) -> str:
         """The place of the first such value, by dimensions."""

@@ -1,5 +1,6 @@
 """Where the bytes of an HDF5 array lie: in its file, in another HDF5 file that it names, or in any file at all."""
 
+import contextlib
 import glob
 import re
 from collections.abc import Iterator
@@ -25,6 +26,14 @@ def refuse_external_storage(path: Path) -> None:
     _check(path, set())
 
 
+def linked_files(path: Path) -> set[Path]:
+    """The HDF5 files that external links and virtual datasets of a file lead to, resolved; none where it cannot be read."""
+    checked: set[Path] = set()
+    with contextlib.suppress(DataError):  # its reader reports what is wrong with it
+        _check(path, checked)
+    return checked - {path.resolve()}
+
+
 def _check(path: Path, checked: set[Path]) -> None:
     """Check a file and those that it leads to, each once."""
     resolved = path.resolve()
@@ -46,7 +55,7 @@ def _check(path: Path, checked: set[Path]) -> None:
                 "Store the values in the HDF5 file itself."
             )
         if item.is_virtual:
-            others.extend(source.file_name for source in item.virtual_sources())
+            others.extend(_sources(path, name, item))
 
     with reading(f"{path}: damaged or truncated"), h5py.File(path) as file:
         file.visititems_links(visit_link)
@@ -54,6 +63,17 @@ def _check(path: Path, checked: set[Path]) -> None:
     for name in dict.fromkeys(others):
         for other in _files(path, name):
             _check(other, checked)
+
+
+def _sources(path: Path, name: str, item: h5py.Dataset) -> list[str]:
+    """The files that a virtual dataset takes its values from. DataError for a missing one, which HDF5 would read as fill values."""
+    sources = list(dict.fromkeys(source.file_name for source in item.virtual_sources()))
+    missing = next((source for source in sources if source not in (".", "") and not any(_files(path, source))), None)
+    if missing:
+        raise DataError(
+            f"{path}: '/{name}' takes values from the file {missing}, which does not exist. Put it beside this file."
+        )
+    return sources
 
 
 def _files(path: Path, name: str) -> Iterator[Path]:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from forecast_cli.data.fields import Fields
 from forecast_cli.data.forecasts import ForecastFile
+from forecast_cli.data.sentinels import UndeclaredFill
 from forecast_cli.errors import ConfigError, DataError
 from forecast_cli.evaluation import resampling
 from forecast_cli.evaluation.baselines import Baseline, Climatology, baseline, persistence
@@ -49,9 +50,9 @@ class Bootstrap:
 class _Sums:
     """Terms (2, model, metric, variable, lead, region, start), pairs, and spectra or None.
 
-    pairs: (variable, lead, start), at which all models have a value. available: (model, variable, lead), at which this one
-    has a value. power: summed over starts, (truth and models, variable, lead, wavenumber). power_starts: how many,
-    (variable, lead).
+    pairs: (variable, lead, start), at which all models have a value. available: (truth and models, variable, lead), at
+    which the truth, or the truth and this model, have a value. power: summed over starts, (truth and models, variable,
+    lead, wavenumber). power_starts: the number of these starts, (variable, lead).
     """
 
     terms: np.ndarray
@@ -93,6 +94,7 @@ def evaluate(
         raise ConfigError("--bootstrap and --block: expected at least 1.")
     truth = open_truth(forecasts[0], truth_files, dims=dims, select=select)
     require_comparable(forecasts, truth)
+    most = max(len(forecast.starts) for forecast in forecasts)
     forecasts = shared(forecasts)
     require_same_times(forecasts, truth)
     names, weights = _weights(regions, truth)
@@ -102,7 +104,7 @@ def evaluate(
     found = _Sums(*(None if part is None else total(part) for part in parts))  # type: ignore[arg-type]
     _require_pairs(found, labels, truth)
     scores = {"score": _score(metrics, found.terms.sum(axis=-1))}
-    said: dict[str, object] = {"starts": int(found.pairs.any(axis=(0, 1)).sum())}
+    said: dict[str, object] = {"starts": int(found.pairs.any(axis=(0, 1)).sum()), "forecast_starts": most}
     if bootstrap:
         starts, shortest = len(forecasts[0].starts), bootstrap.block or 1
         if shortest >= starts:
@@ -121,7 +123,7 @@ def evaluate(
         said |= {"bootstrap_default_block": intervals.default, "bootstrap_notes": " ".join(intervals.notes)}
     dataset = dataset_of(
         scores,
-        np.broadcast_to(found.pairs.sum(axis=-1), found.available.shape),
+        np.broadcast_to(found.pairs.sum(axis=-1), found.available[1:].shape),
         found.available,
         labels=labels,
         metrics=metrics,
@@ -176,10 +178,11 @@ def _sums(
     models = len(forecasts) + len(baselines)
     terms = np.zeros((2, models, len(metrics), len(first.variables), leads, len(weights), starts))
     pairs = np.zeros((len(first.variables), leads, starts), int)
-    available = np.zeros((models, len(first.variables), leads), int)
+    available = np.zeros((1 + models, len(first.variables), leads), int)
     power = np.zeros((1 + models, len(first.variables), leads, grid.count)) if grid else None
     power_starts = np.zeros((len(first.variables), leads), int)
     for v, name in enumerate(first.variables):
+        fills = [UndeclaredFill(forecast.dataset[name], str(forecast.path)) for forecast in forecasts]
         usual = Climatology(first, name, cycle, "--metric acc") if "acc" in metrics else None
         climatologies = {
             b: Climatology(first, name, b.cycle, f"--baseline {b.name}") for b in baselines if not b.repeats
@@ -199,6 +202,8 @@ def _sums(
             ]
             verified, pairs_of_each = _in_common(true, made)
             truth.fills[name].refuse(verified[~np.isnan(verified)])  # what is not forecast is not compared
+            for fill, predicted in zip(fills, made, strict=False):
+                fill.refuse(predicted)
             available[:, v, ahead] += pairs_of_each
             pairs[v, ahead, rows] = (~np.isnan(verified)).reshape(shape).sum(axis=-1).T
             for m, predicted in enumerate(made):
@@ -214,22 +219,18 @@ def _sums(
 
 
 def _in_common(true: np.ndarray, made: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The truth (start, lead, *grid) where all models have a value, else NaN; and the pairs of each, (model, lead)."""
+    """The truth (start, lead, *grid) where all models have a value, else NaN; and the pairs of each, (truth and models, lead)."""
     known = ~np.isnan(true)
-    common = known.copy()
-    available = np.empty((len(made), true.shape[1]), int)
-    for m, predicted in enumerate(made):
-        present = known & ~np.isnan(predicted)
-        available[m] = np.moveaxis(present, 1, 0).reshape(true.shape[1], -1).sum(axis=1)
-        common &= present
-    return np.where(common, true, np.nan), available
+    present = [known, *(known & ~np.isnan(predicted) for predicted in made)]
+    available = np.stack([np.moveaxis(part, 1, 0).reshape(true.shape[1], -1).sum(axis=1) for part in present])
+    return np.where(np.logical_and.reduce(present), true, np.nan), available
 
 
 def _require_pairs(found: _Sums, labels: Sequence[str], truth: Fields) -> None:
     """Raise DataError where there is no start, lead time and cell at which truth, forecasts and baselines have a value."""
     if found.pairs.any():
         return
-    available = dict(zip(labels, found.available.sum(axis=(1, 2)).tolist(), strict=True))
+    available = dict(zip(labels, found.available[1:].sum(axis=(1, 2)).tolist(), strict=True))
     if not any(available.values()):
         raise DataError(f"{truth.source}: has no value where the forecast has one: the truth is missing everywhere.")
     listed = ", ".join(f"{label} {count}" for label, count in available.items())

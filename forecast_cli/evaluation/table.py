@@ -33,8 +33,9 @@ def dataset_of(
     """Scores as a dataset.
 
     scores: "score" and, where they were resampled, "score_bounds", "difference", "difference_bounds" and the numbers of
-    independent starts, each (model, metric, variable, lead, region[, bound]). pairs, available: (model, variable, lead).
-    regions: the first is the whole grid; alone it makes no dimension. said: further attributes.
+    independent starts, each (model, metric, variable, lead, region[, bound]). pairs: (model, variable, lead).
+    available: (truth and models, variable, lead). regions: the first is the whole grid; alone it makes no dimension.
+    said: further attributes.
     """
     meanings = {
         "score": "score",
@@ -52,9 +53,10 @@ def dataset_of(
         ),
         "pairs_available": (
             ("model", "variable", "lead_time"),
-            available,
+            available[1:],
             {"long_name": "pairs of values that this model has, some of which others may lack"},
         ),
+        "truth_values": (("variable", "lead_time"), available[0], {"long_name": "values of the truth at the starts"}),
     }
     for name, values in scores.items():
         dims = (*AXES, "bound")[: values.ndim]
@@ -111,16 +113,17 @@ def with_spectra(scores: xr.Dataset, power: np.ndarray, starts: np.ndarray, grid
 
 
 def note_on_pairs(dataset: xr.Dataset) -> str | None:
-    """Report how many pairs each model has where they are compared over fewer; None where all have the same."""
+    """Report how many pairs each model has where they are compared over fewer than it, or the truth, has; else None."""
     compared, available = dataset["pairs"], dataset["pairs_available"]
-    if (available == compared).all():
+    if (dataset["truth_values"] == compared).all():
         return None
     alone = available.sum(["variable", "lead_time"])
     listed = ", ".join(
         f"{model} {int(count)}" for model, count in zip(alone["model"].values, alone.values, strict=True)
     )
     shared = int(compared.isel(model=0).sum())
-    return f"scores are over the {shared} pairs of values that all models share; each alone has: {listed}"
+    values = int(dataset["truth_values"].sum())
+    return f"scores are over the {shared} pairs of values that all models share; each alone has: {listed}; the truth {values}"
 
 
 def lead_times(dataset: xr.Dataset) -> tuple[list[float], str]:

@@ -84,7 +84,6 @@ def test_a_globe_of_float32_longitudes_has_its_step(tmp_path):
         ([0.0, 180], "cylinder"),
         ([350.0, 10], "zeros"),
         (np.r_[0:10:1.0, 180:190:1.0], "zeros"),
-        ([0.0, 170, 30, 200, 60], "zeros"),
     ],
 )
 def test_a_globe_lacks_one_step_between_its_ends(tmp_path, longitudes, boundary):
@@ -351,3 +350,16 @@ def test_a_region_without_cells_is_refused_over_greenwich_too(tmp_path):
     fields = fields_on(tmp_path, turned(np.arange(-5, 6), 0))
     with pytest.raises(ConfigError, match="there is no cell in it"):
         cells_of("a=:,10:350", fields)
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "message"),
+    [
+        ([-100, 0, 100], [0, 1, 2], "latitude 'lat' reaches from -100 to 100; expected -90 to 90"),
+        ([60, 50, 55, 40], [0, 1, 2], "'lat' neither rises nor falls all the way"),
+        ([50, 40, 30], [0, 10, 20, 15, 40], "'lon' neither rises nor falls all the way"),
+    ],
+)
+def test_latitudes_and_longitudes_of_no_grid_are_refused(tmp_path, y, x, message):
+    with pytest.raises(DataError, match=message):
+        fields_on(tmp_path, x, y)

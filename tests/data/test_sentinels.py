@@ -30,12 +30,17 @@ def with_cells(values, *fills):
     return found
 
 
-@pytest.mark.parametrize("fill", [-99.9, -999, -9999, -999.9, -99999, -32768, -32767, 9999, 99999, 1e20, -1e30])
+@pytest.mark.parametrize(
+    "fill",
+    [-99.9, -999, -9999, -999.9, -99999, -32768, -32767, 9999, 99999, 65535, -8888, 1e10, 1e20, -1e30, -3.4028235e38],
+)
 @pytest.mark.parametrize("count", [1, 40, 80])
 def test_a_customary_fill_value_alone_far_outside_is_refused(fill, count):
     values = KELVIN.copy()
     values[:count].reshape(count, -1)[:, 3] = fill
-    with pytest.raises(DataError, match=re.escape(f"t.nc: 't' holds {fill:g}, a fill value that the file does not")):
+    with pytest.raises(
+        DataError, match=re.escape(f"t.nc: 't' holds {np.float32(fill):g}, a fill value that the file does not")
+    ):
         refuse(values)
 
 
@@ -51,6 +56,13 @@ def test_the_message_says_how_many_where_and_the_remedy():
         "declare a valid_range that holds it",
     ):
         assert part in str(refused.value)
+
+
+def test_a_large_integer_is_named_with_all_of_its_digits():
+    values = np.random.default_rng(1).integers(0, 100, (20, 4, 5)).astype(np.int32)
+    values[3, 0, 0] = -(2**31)
+    with pytest.raises(DataError, match=r"ncatted -a missing_value,t,o,l,-2147483648 FILE"):
+        refuse(values)
 
 
 def test_several_fill_values_are_named_together():

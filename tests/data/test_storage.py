@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from forecast_cli.data.protection import refuse_inputs
 from forecast_cli.data.storage import _files, refuse_external_storage
-from forecast_cli.errors import DataError
+from forecast_cli.errors import DataError, OutputError
 
 VALUES = np.random.default_rng(0).random((12, 4, 5))
 DIMS = ("--dims", "time=phony_dim_0,y=phony_dim_1,x=phony_dim_2")
@@ -103,3 +104,21 @@ def test_files_that_lead_to_each_other_or_to_none_are_checked_once(tmp_path):
             file["u"] = h5py.ExternalLink(f"{other}.h5", "/u")
             file["v"] = VALUES
         refuse_external_storage(tmp_path / f"{name}.h5")
+
+
+def test_a_virtual_dataset_without_its_source_is_refused(inside, tmp_path):
+    """HDF5 itself reads zeros."""
+    first = virtual(inside, tmp_path / "first.h5", absolute=False)
+    refuse_external_storage(first)
+    inside.rename(tmp_path / "moved.h5")
+    with pytest.raises(DataError, match=f"takes values from the file {inside.name}, which does not exist"):
+        refuse_external_storage(first)
+
+
+@ABSOLUTE
+@pytest.mark.parametrize("leading", [linked, virtual])
+def test_the_files_that_an_input_leads_to_are_not_overwritten(leading, absolute, inside, tmp_path):
+    first = leading(inside, tmp_path / "first.h5", absolute)
+    with pytest.raises(OutputError, match="is an input of this command"):
+        refuse_inputs(inside, [str(first)])
+    refuse_inputs(tmp_path / "other.h5", [str(first)])
