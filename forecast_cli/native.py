@@ -74,8 +74,11 @@ def _digest(*parts: object) -> str:
 
 def _compiler() -> tuple[str, ...] | None:
     """The program and the arguments that CC names, such as `ccache gcc` or `gcc -m64`; None where there is no such program."""
+    named = os.environ.get("CC") or "cc"
+    if whole := shutil.which(named):  # a path may have spaces
+        return (whole,)
     try:
-        words = shlex.split(os.environ.get("CC", "")) or ["cc"]
+        words = shlex.split(named) or ["cc"]
     except ValueError:  # a quotation mark without its second
         return None
     program = shutil.which(words[0])

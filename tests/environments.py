@@ -53,6 +53,7 @@ UMASKS = {"umask": 0o077}
 def run(name: str, options: list[str]) -> int:
     """Run pytest in one environment; its exit code."""
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # tests become another user
         variables = {key: value for key, value in os.environ.items() if key not in REMOVED.get(name, ())}
         variables |= ENVIRONMENTS[name](Path(folder))
         command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *OPTIONS.get(name, ()), *options]

@@ -70,8 +70,8 @@ def cluster(tmp_path):
     stands_in = {
         "srun": 'while [[ $1 == -* ]]; do shift; done; exec "$@"',
         "mpiexec": 'shift 4; exec "$@"',
-        "scontrol": f'echo "scontrol $*" >> {asked}; [ "$1" = requeue ] || echo node01',
-        "qsub": f'echo "qsub $*" >> {asked}',
+        "scontrol": f'echo "scontrol $*" >> "{asked}"; [ "$1" = requeue ] || echo node01',
+        "qsub": f'echo "qsub $*" >> "{asked}"',
         # As torchrun does, whatever the ranks end with.
         "torchrun": 'while [ "$1" != -m ]; do shift; done; shift 2; forecast "$@" || exit 1',
         "forecast": 'if [ "$1" = train ]; then mkdir -p runs/z; printf "%s" "$LAST" > runs/z/train.log; exit "$CODE"; fi',

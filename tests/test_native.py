@@ -66,6 +66,18 @@ def test_a_compiler_may_have_arguments(words, source, monkeypatch):
     assert native.load(source).twice(7) == 21
 
 
+def test_a_compiler_may_lie_in_a_folder_with_spaces(source, tmp_path, monkeypatch):
+    loaded(source)
+    native._loaded.cache_clear()
+    script = tmp_path / "a folder" / "cc"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {" ".join(native._compiler())} -DTIMES=3 "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CC", str(script))
+    source.write_text(CODE.replace("2 *", "TIMES *"))
+    assert native.load(source).twice(7) == 21
+
+
 def test_a_standard_among_the_arguments_of_the_compiler_does_not_replace_the_own(source, monkeypatch):
     loaded(source)
     native._loaded.cache_clear()

@@ -72,7 +72,7 @@ def test_processes_that_want_it_at_once_all_get_it(source, tmp_path, monkeypatch
     """And leave one library, whole, that one of them has compiled: two calls of the compiler."""
     calls, compiler = tmp_path / "calls", tmp_path / "bin" / "logging-cc"
     compiler.parent.mkdir()
-    compiler.write_text(f'#!/bin/sh\necho >> {calls}\nsleep 0.5\nexec cc "$@"\n')
+    compiler.write_text(f'#!/bin/sh\necho >> "{calls}"\nsleep 0.5\nexec cc "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     for library in (tmp_path / "cache").rglob("*.so"):

@@ -304,8 +304,9 @@ def test_a_folder_that_may_not_be_written_is_one_line(rollout):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "read_only"
         folder.mkdir()
-        rollout.data, rollout.path = shutil.copy(rollout.data, place), folder / rollout.path.name
+        rollout.data, rollout.path = Path(shutil.copy(rollout.data, place)), folder / rollout.path.name
         Path(place).chmod(0o755)
+        rollout.data.chmod(0o644)
         folder.chmod(0o555)
 
         def as_somebody() -> None:
