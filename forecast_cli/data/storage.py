@@ -37,7 +37,7 @@ def linked_files(path: Path) -> set[Path]:
 def _check(path: Path, checked: set[Path]) -> None:
     """Check a file and those that it leads to, each once."""
     resolved = path.resolve()
-    if resolved in checked or not path.is_file() or not h5py.is_hdf5(path):
+    if resolved in checked or not path.is_file() or not _is_hdf5(path):
         return
     checked.add(resolved)
     others: list[str] = []
@@ -63,6 +63,14 @@ def _check(path: Path, checked: set[Path]) -> None:
     for name in dict.fromkeys(others):
         for other in _files(path, name):
             _check(other, checked)
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Test the signature of a file; one that may not be read is left to its reader, which reports it."""
+    try:
+        return bool(h5py.is_hdf5(path))
+    except OSError:
+        return False
 
 
 def _sources(path: Path, name: str, item: h5py.Dataset) -> list[str]:

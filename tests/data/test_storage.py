@@ -122,3 +122,14 @@ def test_the_files_that_an_input_leads_to_are_not_overwritten(leading, absolute,
     with pytest.raises(OutputError, match="is an input of this command"):
         refuse_inputs(inside, [str(first)])
     refuse_inputs(tmp_path / "other.h5", [str(first)])
+
+
+def test_a_file_that_may_not_be_read_is_left_to_its_reader(inside, tmp_path, monkeypatch):
+    """Root may read everything, so that the refusal of the library is made here."""
+
+    def refused(_):
+        raise PermissionError("Unable to determine if file is accessible as hdf5")
+
+    monkeypatch.setattr(h5py, "is_hdf5", refused)
+    refuse_external_storage(inside)
+    refuse_inputs(tmp_path / "other.nc", [str(inside)])
