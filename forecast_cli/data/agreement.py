@@ -9,7 +9,7 @@ import xarray as xr
 
 from forecast_cli.data.coordinates import first_difference, grid_coordinates, scalar_coordinates
 from forecast_cli.data.roles import Roles, coordinate_of
-from forecast_cli.data.times import TimeAxis, as_cftime, show
+from forecast_cli.data.times import GREGORIAN, TimeAxis, as_cftime, show
 from forecast_cli.domain import TimeStep
 from forecast_cli.errors import DataError
 from forecast_cli.units import same_time_unit, same_unit
@@ -21,7 +21,6 @@ ALL = ("vertical", "member", "latitude", "longitude", "y", "x")
 
 IGNORED, KIND, VALUES = "ignored", "kind", "values"
 """Of the times, files must share nothing, calendars and units, or also every time."""
-_STANDARD = ("standard", "gregorian", "proleptic_gregorian")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +137,7 @@ def _calendar(time: xr.DataArray) -> str:
     calendar = (
         "standard" if values.dtype.kind == "M" else str(getattr(values[0], "calendar", "")) if values.size else ""
     )
-    return "standard" if calendar in _STANDARD else calendar
+    return "standard" if calendar in GREGORIAN else calendar
 
 
 def _differing_scalars(first: Part, other: Part) -> set[str]:
